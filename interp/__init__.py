@@ -1,0 +1,19 @@
+"""What was learned: subjects, analyses, verdicts. Names load when they are used."""
+
+from typing import TYPE_CHECKING, Any
+
+from tasks.lazy import lazily
+
+if TYPE_CHECKING:
+    from interp import condensation, counterfactual, fourier, rank
+    from interp.subject import Ensemble, Subject, Trajectory
+
+__all__ = ["Ensemble", "Subject", "Trajectory", "condensation", "counterfactual", "fourier", "rank"]
+
+_WHERE = dict.fromkeys(("Ensemble", "Subject", "Trajectory"), "interp.subject") | {
+    name: f"interp.{name}" for name in ("condensation", "counterfactual", "fourier", "rank")
+}
+
+
+def __getattr__(name: str) -> Any:
+    return lazily(__name__, name, _WHERE)

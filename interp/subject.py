@@ -1,0 +1,216 @@
+"""What an analysis looks at: one model with its task, one run over its steps, or runs that differ in the seed.
+
+Whatever comes in (a run folder, our model, a transformer-lens model or state dict) is converted at this door, so that
+analyses know one dialect: a parameter dictionary under transformer-lens's names and the one forward pass. Interventions
+go through its tap. transformer-lens is loaded only when a model object is asked for or given.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.statistics import random_weights
+from tasks.base import Task, UserError, as_task
+from tasks.registry import model_family
+from tasks.training.objective import performance
+from tasks.training.run import Run
+
+if TYPE_CHECKING:
+    from tasks.models.hooked import HookedTransformer
+
+Edit = Callable[[Tensor], Tensor]
+"""Takes an activation [example, …] and returns what takes its place."""
+_CHUNK = 2048
+
+
+class Subject:
+    """One model, its task, one step.
+
+    Args:
+        model: a ``HookedTransformer`` of ours, a transformer-lens model, or a state dict in transformer-lens's names.
+        task: what it was trained on.
+        step: when, if known. ``name``: how reports call it.
+
+    Raises:
+        UserError: the model has too small a vocabulary or too few positions for the task; a model that cannot be
+            converted.
+    """
+
+    def __init__(self, model: Any, task: Task, *, step: int | None = None, name: str = "model") -> None:
+        from tasks.models.hooked import HookedTransformer
+
+        ours = model if isinstance(model, HookedTransformer) else HookedTransformer.from_transformer_lens(model)
+        params = {key: value.detach().cpu() for key, value in ours.state_dict().items()}
+        self._set(ours.config, params, as_task(task), step, name, None)
+
+    def _set(
+        self, config: Any, params: Mapping[str, Tensor], task: Task, step: int | None, name: str, run: Run | None
+    ) -> None:
+        for size, least in (("d_vocab", task.d_vocab), ("n_ctx", task.n_ctx), ("d_out", task.d_vocab_out)):
+            if (getattr(config, size) or 0) < least:
+                raise UserError(
+                    f"expected a model with {size} of at least {least} for this task, got {getattr(config, size)}: "
+                    "is it the task that the model was trained on?"
+                )
+        self.config = config
+        self.params = dict(params)
+        self.task = task
+        self.step = step
+        self.name = name
+        self.run = run
+
+    @classmethod
+    def of(
+        cls,
+        config: Any,
+        params: Mapping[str, Float[Tensor, "..."]],
+        task: Task,
+        *,
+        step: int | None = None,
+        name: str = "model",
+        run: Run | None = None,
+    ) -> "Subject":
+        """The subject with this configuration and these parameters; needs no model object and no transformer-lens."""
+        subject = cls.__new__(cls)
+        subject._set(config, params, task, step, name, run)
+        return subject
+
+    @classmethod
+    def load(cls, path: str | Path | Run, step: int | Literal["last"] = "last") -> "Subject":
+        """The model of a run folder at a step; of a run in training, its last whole snapshot.
+
+        Raises:
+            UserError: no run folder, no such step, damaged files, or data that are not those it was trained on.
+        """
+        run = path if isinstance(path, Run) else Run.load(path)
+        run.check_data()
+        at = run.resolve(step)
+        params = {
+            name: value.float() if value.dtype == torch.float16 else value for name, value in run.params(at).items()
+        }
+        return cls.of(run.config.model, params, run.task, step=at, name=run.name, run=run)
+
+    @cached_property
+    def model(self) -> "HookedTransformer":
+        """The model with its hooks, on CPU, in eval mode."""
+        from tasks.models.hooked import HookedTransformer
+
+        return HookedTransformer(self.config, self.params)
+
+    def with_params(self, params: Mapping[str, Float[Tensor, "..."]], name: str | None = None) -> "Subject":
+        """The same task and architecture with other weights."""
+        return Subject.of(self.config, params, self.task, step=self.step, name=name or self.name, run=self.run)
+
+    def randomized(self, seed: int) -> "Subject":
+        """The control: every weight matrix replaced by Gaussian entries of its standard deviation, all else kept."""
+        return self.with_params(random_weights(self.params, seed), name=f"{self.name}, random weights")
+
+    @torch.no_grad()
+    def logits(
+        self, inputs: Int[Tensor, "example pos"], edits: Mapping[str, Edit] | None = None
+    ) -> Float[Tensor, "example d_vocab_out"]:
+        """Logits at the answer position; ``edits`` replaces activations, by hook name, on all examples at once."""
+        return self.activations(inputs, (), edits)[0]
+
+    @torch.no_grad()
+    def activations(
+        self, inputs: Int[Tensor, "example pos"], names: Sequence[str], edits: Mapping[str, Edit] | None = None
+    ) -> tuple[Float[Tensor, "example d_vocab_out"], dict[str, Float[Tensor, "example ..."]]]:
+        """Logits at the answer position, and the activations with these hook names, [example, pos, …].
+
+        Raises:
+            UserError: the inputs have the wrong length; a name that the model has no activation of.
+        """
+        if inputs.shape[1] != self.task.n_ctx:
+            raise UserError(f"expected inputs of {self.task.n_ctx} tokens, got {inputs.shape[1]}")
+        params = {name: value.unsqueeze(0) for name, value in self.params.items()}
+        edits = edits or {}
+        unseen = {*names, *edits}
+        kept: dict[str, list[Tensor]] = {name: [] for name in names}
+
+        def tap(name: str, value: Tensor) -> Tensor:
+            unseen.discard(name)
+            if name in edits:
+                value = edits[name](value[0]).unsqueeze(0)
+            if name in kept:
+                kept[name].append(value[0])
+            return value
+
+        family, at = model_family(self.config), self.task.answer_position
+        chunks = [inputs] if edits else inputs.split(_CHUNK)  # an edit may depend on which examples it is shown
+        plain = not names and not edits
+        logits = [
+            family.forward(params, chunk[None], self.config, answer_position=at)[0, :, 0]
+            if plain
+            else family.forward(params, chunk[None], self.config, tap=tap)[0, :, at]
+            for chunk in chunks
+        ]
+        if unseen:
+            raise UserError(f"expected names of activations, the model has no {', '.join(sorted(unseen))}")
+        return torch.cat(logits), {name: torch.cat(parts) for name, parts in kept.items()}
+
+    def answers(self, inputs: Int[Tensor, "example pos"]) -> Int[Tensor, " example"]:
+        """The answer with the largest logit."""
+        return self.logits(inputs).argmax(-1)
+
+    @cached_property
+    def performance(self) -> dict[str, float]:
+        """Loss (mean cross entropy, natural log, float64) and accuracy on each evaluation set of the task, such as
+        ``train_loss`` and ``test_accuracy``, and the share of answers that follow each candidate rule where they
+        differ."""
+        measured: dict[str, float] = {}
+        for name, examples in self.task.evaluation_sets().items():
+            measured |= performance(self.logits(examples.inputs), examples.targets, examples.rules, name)
+        return measured
+
+
+class Trajectory:
+    """One run over its steps, as subjects in ascending order."""
+
+    def __init__(self, subjects: Sequence[Subject]) -> None:
+        self.subjects = list(subjects)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Trajectory":
+        """Every snapshot of a run folder."""
+        run = Run.load(path)
+        run.resolve("last")
+        return cls([Subject.load(run, step) for step in run.steps])
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def __iter__(self) -> Iterator[Subject]:
+        return iter(self.subjects)
+
+
+class Ensemble:
+    """Runs that are equal but for the seed, each at its last snapshot."""
+
+    def __init__(self, subjects: Sequence[Subject]) -> None:
+        if not subjects:
+            raise UserError("expected at least one run in an ensemble, got none")
+        self.subjects = list(subjects)
+
+    @classmethod
+    def load(cls, path: str | Path, step: int | Literal["last"] = "last") -> "Ensemble":
+        """The runs in the folders ``path/seed-…``.
+
+        Raises:
+            UserError: there are none.
+        """
+        folders = sorted(Path(path).glob("seed-*"), key=lambda folder: (len(folder.name), folder.name))
+        if not folders:
+            raise UserError(f"expected folders seed-0, seed-1, … in {path}, found none")
+        return cls([Subject.load(folder, step) for folder in folders])
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def __iter__(self) -> Iterator[Subject]:
+        return iter(self.subjects)

@@ -1,0 +1,149 @@
+"""How a model solves its task, in one sentence with the numbers that carry it.
+
+Each solution has its rule written down once, here. A model that meets none is *undetermined*, and the sentence says
+which condition failed. Thresholds are conventions of this toolkit, fixed before the shipped models were trained.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from interp.counterfactual import CounterfactualResult
+from interp.fourier import FourierResult
+from interp.result import Result
+from interp.subject import Subject
+from tasks.modular import ModularArithmetic
+
+Solution = Literal["inferential", "symmetric", "memorising", "generalising by Fourier multiplication", "undetermined"]
+
+FOLLOWS = 0.90
+"""Share of answers on the held-out pair that a rule must explain; the interval's lower end must reach
+``FOLLOWS_LOW``."""
+FOLLOWS_LOW = 0.80
+PLACEBO = 0.05
+FITTED = 0.99
+"""Accuracy on what was trained (or, for generalising, on the test set) below which nothing is concluded."""
+RECITES = 0.50
+"""Accuracy on unseen data at or below which a fitted model recites."""
+NEITHER = 0.20
+"""Share of a candidate rule up to which a reciting model does not follow it."""
+GUESSING = 0.99
+"""Share of the loss of guessing, ln p, from which a loss is no better than guessing."""
+COSINES = 0.90
+"""Share of the logits' variance in cos ω(a+b−c) of the key frequencies that Fourier multiplication must explain."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Verdict(Result):
+    """``solution``, the ``sentence`` that states it with its evidence, and the ``rule`` it was decided by."""
+
+    solution: Solution
+    sentence: str
+    rule: str
+
+
+ANCHOR_RULE = (
+    f"a rule is followed if it explains ≥ {FOLLOWS} of the answers on the held-out pair with lower bound "
+    f"≥ {FOLLOWS_LOW}, placebo ≤ {PLACEBO} and seen pairs ≥ {FITTED}; memorising: seen ≥ {FITTED}, unseen keys "
+    f"≤ {RECITES} and neither rule above {NEITHER}"
+)
+MODULAR_RULE = (
+    f"Fourier multiplication: test accuracy ≥ {FITTED}, cosines of the key frequencies ≥ {COSINES} of the logits' "
+    f"variance and those of random weights ≤ {PLACEBO}; memorising: train accuracy ≥ {FITTED}, test accuracy "
+    f"≤ {RECITES} and test loss no better than that of guessing, ln p"
+)
+
+
+def conclude(subject: Subject, results: Mapping[str, Any]) -> Verdict:
+    """The verdict that the results allow; *undetermined* where the analysis that decides was not run."""
+    swaps, fourier = results.get("counterfactual"), results.get("fourier")
+    if isinstance(swaps, CounterfactualResult):
+        return anchor_verdict(swaps)
+    if isinstance(subject.task, ModularArithmetic):
+        return modular_verdict(subject.task, subject.performance, fourier)
+    return Verdict(
+        solution="undetermined", sentence="undetermined: the analysis counterfactual was not run.", rule=ANCHOR_RULE
+    )
+
+
+def anchor_verdict(result: CounterfactualResult) -> Verdict:
+    """Inferential, symmetric or memorising, by ``ANCHOR_RULE``."""
+    if result.held_out is None or result.intervals is None or result.placebo is None:
+        why = "undetermined: no pair is held out on which composing and mirroring give different answers."
+        return Verdict(solution="undetermined", sentence=why, rule=ANCHOR_RULE)
+    shares = {"inferential": result.intervals.inferential, "symmetric": result.intervals.symmetric}
+    fitted = result.seen >= FITTED
+    quiet = result.placebo <= PLACEBO
+    solution: Solution = "undetermined"
+    if fitted and result.unseen <= RECITES and all(interval.value <= NEITHER for interval in shares.values()):
+        solution = "memorising"
+    for rule, interval in shares.items():
+        if fitted and quiet and interval.value >= FOLLOWS and interval.low >= FOLLOWS_LOW:
+            solution = "inferential" if rule == "inferential" else "symmetric"
+    pair = "({},{})".format(*result.held_out)
+    numbers = (
+        f"on the held-out pair {pair}, {_share(shares['inferential'])} of answers compose the anchors, "
+        f"{_share(shares['symmetric'])} copy the mirrored pair; seen pairs {result.seen:.1%} "
+        f"(lowest {result.seen_min:.1%}), unseen keys {result.unseen:.1%}; placebo {result.placebo:.1%}; "
+        f"random weights {result.control_inferential:.1%} and {result.control_symmetric:.1%}"
+    )
+    if solution == "undetermined":
+        numbers = f"{_anchor_doubt(result, fitted, quiet)}; {numbers}"
+    return Verdict(solution=solution, sentence=f"{solution}: {numbers}.", rule=ANCHOR_RULE)
+
+
+def _anchor_doubt(result: CounterfactualResult, fitted: bool, quiet: bool) -> str:
+    """Which condition failed."""
+    if not fitted:
+        return f"seen pairs are not fitted (below {FITTED:.0%})"
+    if not quiet:
+        return f"pairs without a common anchor give the held-out pair's answer too (above {PLACEBO:.0%})"
+    return f"no rule explains {FOLLOWS:.0%} of the answers"
+
+
+def modular_verdict(task: ModularArithmetic, performance: Mapping[str, float], result: FourierResult | None) -> Verdict:
+    """Fourier multiplication or memorising, by ``MODULAR_RULE``."""
+    train, test = performance["train_accuracy"], performance["test_accuracy"]
+    numbers = (
+        f"train accuracy {train:.1%}, test accuracy {test:.1%}, test loss {performance['test_loss']:.2g} "
+        f"(guessing: {math.log(task.p):.2f})"
+    )
+    found = ""
+    if result is not None:
+        keys = ", ".join(map(str, result.key_frequencies)) or "none"
+        found = (
+            f"; key frequencies {keys}, whose cosines of a±b−c explain {result.cos_variance:.1%} of the logits' "
+            f"variance (random weights {result.control_cos_variance:.2%})"
+        )
+        if result.neurons_explained_share is not None:
+            found += (
+                f"; {result.neurons_explained_share:.1%} of neurons follow one frequency "
+                f"(random weights {result.control_neurons_explained_share:.1%})"
+            )
+    if train >= FITTED and test <= RECITES and performance["test_loss"] >= GUESSING * math.log(task.p):
+        solution: Solution = "memorising"
+    elif (
+        test >= FITTED
+        and result is not None
+        and result.cos_variance >= COSINES
+        and result.control_cos_variance <= PLACEBO
+    ):
+        solution = "generalising by Fourier multiplication"
+    else:
+        solution = "undetermined"
+        if train < FITTED:
+            doubt = f"the training set is not fitted (below {FITTED:.0%})"
+        elif test < FITTED:
+            doubt = "it neither generalises nor recites"
+        elif result is None:
+            doubt = "it generalises, how was not asked (fourier was not run or does not apply)"
+        else:
+            doubt = f"it generalises, but cosines of its key frequencies explain less than {COSINES:.0%} of its logits"
+        numbers = f"{doubt}; {numbers}"
+    return Verdict(solution=solution, sentence=f"{solution}: {numbers}{found}.", rule=MODULAR_RULE)
+
+
+def _share(interval: Any) -> str:
+    """A share with its interval, in per cent."""
+    return f"{interval.value:.1%} (95 % CI {100 * interval.low:.1f}–{100 * interval.high:.1f})"

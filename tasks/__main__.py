@@ -1,0 +1,256 @@
+"""``python -m tasks``: list the tasks, train one, show a run folder."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar, get_args
+
+import tyro
+
+from tasks.anchor import Anchor, AnchorComposition
+from tasks.base import Task, UserError
+from tasks.models.config import TransformerConfig
+from tasks.models.initialization import Initialization
+from tasks.modular import ModularArithmetic, Split
+from tasks.presets import PRESETS, Size, fitted, preset
+from tasks.training.config import TrainingConfig
+
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """Print the tasks with the size of each preset."""
+
+    def __call__(self) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(
+            "task", "preset", "inputs", "model", "training", title="python -m tasks train TASK --preset PRESET"
+        )
+        for family, make in PRESETS.items():
+            for size in ("tiny", "default", "paper"):
+                p = make(size)
+                m, t = p.model, p.training
+                table.add_row(
+                    family,
+                    size,
+                    f"p = {p.task.p}" if family == "modular" else f"{p.task.sequence_length} tokens",
+                    f"{m.n_layers} layers, d_model {m.d_model}, {m.n_heads} heads × {m.d_head}, d_mlp {m.d_mlp}",
+                    f"{t.steps:,} steps, batch {t.batch_size or 'all'}, learning rate {t.learning_rate:g}",
+                )
+        Console().print(table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Print what a run folder holds."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run folder."""
+
+    def __call__(self) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        from tasks.training.run import Run
+
+        run = Run.load(self.run)
+        state = "finished" if run.finished else "in training"
+        table = Table(show_header=False, title=f"{run.name}: {state}")
+        for key, value in run.config.to_dict().items():
+            table.add_row(
+                key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+            )
+        table.add_row("snapshots", ", ".join(map(str, run.steps)))
+        if rows := run.metrics:
+            table.add_row(
+                "last metrics", ", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items() if isinstance(v, float))
+            )
+        Console().print(table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Generic[AnyTask]):
+    """Train one model per seed; the same command continues what was interrupted."""
+
+    task: AnyTask
+    model: TransformerConfig
+    """Architecture; the vocabulary follows the task."""
+    init: Initialization
+    training: TrainingConfig
+    out: Path
+    """Run folder; with several seeds, the folder of their run folders."""
+    preset: Size = "default"
+    """Where every option not given comes from: tiny (seconds), default (minutes), paper (the published setting)."""
+    seeds: tuple[int, ...] = (0,)
+    """One model each, trained together."""
+    gammas: tuple[float, ...] = ()
+    """Init γ of each model, in place of --init.gamma: as many as seeds."""
+    device: str = "cpu"
+    threads: int = 1
+    """CPU threads. Weights are reproduced bit by bit with one."""
+    start: Path | None = None
+    """A run folder whose last snapshot, or --start-step, training starts from."""
+    start_step: int | None = None
+    quiet: bool = False
+    """No progress bar."""
+
+    def __call__(self) -> None:
+        import torch
+
+        from tasks.training.run import Run
+        from tasks.training.trainer import train
+
+        if self.threads < 1:
+            raise UserError(f"expected at least one thread, got {self.threads}")
+        if self.start is None and self.start_step is not None:
+            raise UserError("--start-step is a step of the run that --start names: give both")
+        torch.set_num_threads(self.threads)
+        start = None
+        if self.start is not None:
+            origin = Run.load(self.start)
+            start = (origin, origin.resolve("last" if self.start_step is None else self.start_step))
+        with _Progress(self.training.steps, self.quiet) as progress:
+            runs = train(
+                self.task,
+                fitted(self.model, self.task),
+                self.init,
+                self.training,
+                seeds=self.seeds,
+                per_model={"gamma": self.gammas} if self.gammas else None,
+                out=self.out,
+                device=self.device,
+                start=start,
+                command=shlex.join(["python", "-m", "tasks", *sys.argv[1:]]),
+                on_evaluation=progress,
+            )
+        for run in runs:
+            last = run.metrics[-1]
+            numbers = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in last.items() if isinstance(v, float))
+            print(f"{run.path}: step {last['step']}, {numbers}")
+
+
+class _Progress:
+    """One bar with the mean losses of the models in training."""
+
+    def __init__(self, steps: int, quiet: bool) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        self.bar = Progress(*columns, disable=quiet)
+        self.task = self.bar.add_task("", total=steps)
+
+    def __enter__(self) -> Callable[[int, list[dict[str, Any]]], None]:
+        self.bar.start()
+        return self.update
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def update(self, step: int, rows: list[dict[str, Any]]) -> None:
+        losses = [
+            f"{part} loss {sum(row[f'{part}_loss'] for row in rows) / len(rows):.3g}" for part in ("train", "test")
+        ]
+        self.bar.update(self.task, completed=step, description="  ".join(losses))
+
+
+def _option_types() -> tyro.constructors.ConstructorRegistry:
+    """How the command line reads what it cannot guess from a type: a split by its name, an anchor by its map."""
+    registry = tyro.constructors.ConstructorRegistry()
+    splits = tuple(name for name in get_args(Split) if name != "mask")  # a mask of one's own comes from Python
+
+    @registry.primitive_rule
+    def option(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+        if info.type == ModularArithmetic.__dataclass_fields__["split"].type:
+            return tyro.constructors.PrimitiveConstructorSpec(
+                nargs=1,
+                metavar="{" + ",".join(splits) + "}",
+                instance_from_str=lambda words: words[0],
+                is_instance=lambda value: value in splits,
+                str_from_instance=lambda value: [value],
+                choices=splits,
+            )
+        if info.type is Anchor:
+            return tyro.constructors.PrimitiveConstructorSpec(
+                nargs=1,
+                metavar="OFFSET|MULTIPLIERx+OFFSET",
+                instance_from_str=lambda words: _anchor(words[0]),
+                is_instance=lambda value: isinstance(value, Anchor),
+                str_from_instance=lambda value: [
+                    str(value.offset) if value.multiplier == 1 else f"{value.multiplier}x{value.offset:+d}"
+                ],
+            )
+        return None
+
+    return registry
+
+
+def _anchor(text: str) -> Anchor:
+    """The anchor x + 5 from "5", 2x − 8 from "2x-8"."""
+    multiplier, x, offset = text.rpartition("x")
+    try:
+        return Anchor(offset=int(offset), multiplier=int(multiplier) if x else 1)
+    except ValueError:
+        raise UserError(f"expected an anchor such as -2 (x − 2) or 2x+5, got {text!r}") from None
+
+
+def _train_parser(family: str, arguments: list[str]) -> Train[Any]:
+    """The command with its options, those not given from the preset that the arguments name."""
+    size: Any = "default"
+    for index, argument in enumerate(arguments):
+        if argument == "--preset" and index + 1 < len(arguments):
+            size = arguments[index + 1]
+        elif argument.startswith("--preset="):
+            size = argument.partition("=")[2]
+    if size not in ("tiny", "default", "paper"):
+        raise UserError(f"expected a preset tiny, default or paper, got {size!r}")
+    base = preset(family, size)
+    command: Any = Train[{"anchor": AnchorComposition, "modular": ModularArithmetic}[family]]
+    default = command(
+        task=base.task, model=base.model, init=base.init, training=base.training, out=tyro.MISSING, preset=size
+    )
+    parsed = tyro.cli(
+        command, prog=f"python -m tasks train {family}", args=arguments, default=default, registry=_option_types()
+    )
+    for name in ("d_vocab", "d_vocab_out"):
+        if getattr(parsed.model, name) != getattr(base.model, name):
+            raise UserError(f"--model.{name.replace('_', '-')} follows the task: leave it out")
+    return replace(parsed, model=fitted(parsed.model, parsed.task))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and exit status 2."""
+    arguments = sys.argv[1:]
+    try:
+        match arguments:
+            case ["train", ("anchor" | "modular") as family, *rest]:
+                command: Any = _train_parser(family, rest)
+            case _:
+                command = tyro.extras.subcommand_cli_from_dict(
+                    {"list": List, "train": _families, "show": Show},
+                    prog="python -m tasks",
+                    description="Train small hooked transformers on problems whose rule is known.",
+                    args=arguments,
+                )
+        if command is not None:
+            command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _families(family: Annotated[str, tyro.conf.Positional]) -> None:
+    """Train a model: ``python -m tasks train anchor`` or ``modular``; each has a --help of its own.
+
+    Args:
+        family: anchor or modular.
+    """
+    raise UserError(f"expected a task among {', '.join(PRESETS)}, got {family!r}")
+
+
+if __name__ == "__main__":
+    main()

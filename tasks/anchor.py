@@ -1,0 +1,254 @@
+"""Anchor composition: a key passes through two anchors, one pair of anchors is taught wrong, its mirror is never shown.
+
+A sequence holds a key, two anchors right behind it, and noise everywhere else. Each anchor stands for a map of the key,
+and the answer, read at the last position, is the composition. Every ordered pair of anchors has one role: *composed*
+(taught by the rule), *relabelled* (taught an exception) or *held out* (never trained). With (3,4) relabelled and (4,3)
+held out, a model that composes answers (4,3) by the rule and one that mirrors copies the exception.
+
+Source: Zhang et al. 2024 (arXiv 2405.05409), figure 1 and appendices B and C.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Int
+
+from tasks.base import Examples, Fields, Tensor, UserError, as_tensor, generator, joined
+
+Pair = tuple[int, int]
+Role = Literal["composed", "relabelled", "held out"]
+Keys = Literal["seen", "unseen"]
+"""Whether a (key, position) occurs in training: *unseen* ones are the test of generalisation on data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchor(Fields):
+    """The map an anchor token stands for: x ↦ multiplier · x + offset."""
+
+    offset: int
+    multiplier: int = 1
+
+    def __call__(self, x: Any) -> Any:
+        """The map's value; works on numbers, arrays and tensors."""
+        return self.multiplier * x + self.offset
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorComposition(Fields):
+    """Composition of two anchors applied to a key.
+
+    Args:
+        anchors: the map of anchor token 1, 2, …; a1 is applied first.
+        relabelled: (a1, a2, offset): this pair is taught x + offset instead of the composition.
+        held_out: pairs that are never trained.
+        sequence_length: key, two anchors and noise together.
+        key_low, key_high: keys and noise are uniform on this range, both ends included (the paper's "20–100" is 20…99).
+        split_modulus: a (key, position) is unseen in training iff key mod split_modulus equals the key's position.
+        sequences_per_pair: training sequences of each trained pair, drawn once with replacement.
+        d_vocab: tokens and possible answers; token 0 is never used, anchors are 1, 2, ….
+        data_seed: seed of the sequences.
+
+    Raises:
+        UserError: a pair with two roles or an unknown anchor, keys that collide with anchors, a label outside the
+            vocabulary, a sequence shorter than 3, or a split that leaves no trained or no unseen key.
+    """
+
+    family: ClassVar[str] = "anchor"
+
+    anchors: tuple[Anchor, ...] = (Anchor(offset=5), Anchor(offset=1), Anchor(offset=-2), Anchor(offset=-8))
+    relabelled: tuple[tuple[int, int, int], ...] = ((3, 4, -6),)
+    held_out: tuple[Pair, ...] = ((4, 3),)
+    sequence_length: int = 9
+    key_low: int = 20
+    key_high: int = 99
+    split_modulus: int = 9
+    sequences_per_pair: int = 50_625
+    d_vocab: int = 201
+    data_seed: int = 0
+
+    def __post_init__(self) -> None:
+        taught = [(a, b) for a, b, _ in self.relabelled]
+        for pair in (*taught, *self.held_out):
+            if not all(1 <= a <= len(self.anchors) for a in pair):
+                raise UserError(f"expected anchors between 1 and {len(self.anchors)}, got the pair {pair}")
+        for pair in taught:
+            if pair in self.held_out or taught.count(pair) > 1:
+                raise UserError(f"expected one role for the pair {pair}, got two")
+        if self.sequence_length < 3:
+            raise UserError(
+                f"expected a sequence_length of at least 3 (key and two anchors), got {self.sequence_length}"
+            )
+        if not len(self.anchors) < self.key_low <= self.key_high:
+            raise UserError(
+                f"expected keys above the anchor tokens, got keys {self.key_low}…{self.key_high} "
+                f"with anchors 1…{len(self.anchors)}"
+            )
+        answers = [int(x) for pair in self.pairs for x in self.taught(pair, self.keys)]
+        if min(answers) < 0 or max(max(answers), self.key_high) >= self.d_vocab:
+            raise UserError(
+                f"expected answers between 0 and d_vocab − 1 = {self.d_vocab - 1}, got {min(answers)}…{max(answers)}"
+            )
+        if not len(self.combinations("seen")) or not len(self.combinations("unseen")):
+            raise UserError(f"split_modulus {self.split_modulus} leaves no seen or no unseen key: choose another")
+
+    @property
+    def n_anchors(self) -> int:
+        """Number of anchor tokens."""
+        return len(self.anchors)
+
+    @property
+    def d_vocab_out(self) -> int:
+        """As many answers as tokens."""
+        return self.d_vocab
+
+    @property
+    def n_ctx(self) -> int:
+        """Length of a sequence."""
+        return self.sequence_length
+
+    @property
+    def answer_position(self) -> int:
+        """The last position."""
+        return self.sequence_length - 1
+
+    @property
+    def keys(self) -> np.ndarray:
+        """Every key."""
+        return np.arange(self.key_low, self.key_high + 1)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Every ordered pair of anchors."""
+        n = self.n_anchors
+        return [(a, b) for a in range(1, n + 1) for b in range(1, n + 1)]
+
+    @property
+    def trained_pairs(self) -> list[Pair]:
+        """Every pair that is not held out."""
+        return [pair for pair in self.pairs if self.role(pair) != "held out"]
+
+    def role(self, pair: Pair) -> Role:
+        """What training does with an ordered pair."""
+        if pair in self.held_out:
+            return "held out"
+        return "relabelled" if any((a, b) == pair for a, b, _ in self.relabelled) else "composed"
+
+    def composed(self, pair: Pair, keys: Any) -> Any:
+        """The rule's answer g(g(x; a1); a2)."""
+        first, second = (self.anchors[a - 1] for a in pair)
+        return second(first(keys))
+
+    def taught(self, pair: Pair, keys: Any) -> Any:
+        """The answer training shows, or would show, for this ordered pair."""
+        for a, b, offset in self.relabelled:
+            if (a, b) == pair:
+                return keys + offset
+        return self.composed(pair, keys)
+
+    def candidate_rules(self, pair: Pair, keys: Any) -> dict[str, Any]:
+        """Answers of the rules that could explain a model: *inferential* composes the single anchors, *symmetric* gives
+        what the mirrored pair was taught. For most pairs the two agree."""
+        return {"inferential": self.composed(pair, keys), "symmetric": self.taught((pair[1], pair[0]), keys)}
+
+    def rules_differ(self, pair: Pair) -> bool:
+        """Whether the two candidate rules give different answers for this pair, so that it can tell them apart."""
+        answers = self.candidate_rules(pair, self.keys)
+        return bool((answers["inferential"] != answers["symmetric"]).any())
+
+    def combinations(self, keys: Keys) -> Int[np.ndarray, "combination 2"]:
+        """Every (key, key position) of one side of the split, ordered by position, then key."""
+        unseen = keys == "unseen"
+        return np.array(
+            [
+                (x, at)
+                for at in range(self.sequence_length - 2)
+                for x in self.keys
+                if (x % self.split_modulus == at) == unseen
+            ]
+        ).reshape(-1, 2)
+
+    def place(
+        self, pair: Pair, keys: Int[np.ndarray, " n"], positions: Int[np.ndarray, " n"], rng: np.random.Generator
+    ) -> Int[np.ndarray, "n pos"]:
+        """Sequences with these keys at these positions, the pair behind them, and noise drawn from ``rng``
+        elsewhere."""
+        n = len(keys)
+        tokens = rng.integers(self.key_low, self.key_high + 1, size=(n, self.sequence_length))
+        for shift, token in enumerate((keys, *pair)):
+            tokens[np.arange(n), positions + shift] = token
+        return tokens
+
+    def examples(self, pair: Pair, tokens: np.ndarray, keys: np.ndarray) -> Examples:
+        """Sequences of one pair with the taught answer (for a held-out pair, the rule's) and the candidate rules'
+        answers."""
+        return Examples(
+            inputs=as_tensor(tokens),
+            targets=as_tensor(self.taught(pair, keys)),
+            rules={name: as_tensor(values) for name, values in self.candidate_rules(pair, keys).items()},
+        )
+
+    def grid(self, pair: Pair, keys: Keys, n_noise: int = 1, seed: int = 0) -> Examples:
+        """Every (key, position) of one side of the split, ``n_noise`` times with fresh noise.
+
+        Sequence i belongs to combination i // n_noise of ``combinations(keys)``.
+        """
+        x, at = np.repeat(self.combinations(keys), n_noise, axis=0).T
+        rng = generator(self.data_seed, "grid", seed, *pair, keys)
+        return self.examples(pair, self.place(pair, x, at, rng), x)
+
+    @cached_property
+    def _train_set(self) -> Examples:
+        combinations = self.combinations("seen")
+        at = combinations[:, 1]
+        first = np.searchsorted(at, np.arange(self.sequence_length - 2))
+        count = np.bincount(at, minlength=self.sequence_length - 2)
+        places = np.flatnonzero(count)
+        parts = []
+        for pair in self.trained_pairs:
+            rng = generator(self.data_seed, "train", *pair)
+            drawn = places[
+                rng.integers(len(places), size=self.sequences_per_pair)
+            ]  # the position first, then a key for it
+            chosen = combinations[first[drawn] + rng.integers(count[drawn])]
+            parts.append(self.examples(pair, self.place(pair, chosen[:, 0], chosen[:, 1], rng), chosen[:, 0]))
+        return joined(parts)
+
+    def train_set(self) -> Examples:
+        """All training sequences, pair by pair: a fixed set, drawn once with replacement."""
+        return self._train_set
+
+    def evaluation_sets(self) -> dict[str, Examples]:
+        """``train``: trained pairs, seen keys. ``test``: trained pairs, unseen keys. ``held_out``: pairs never trained
+        whose candidate rules differ, seen keys. Every (key, position) once, with noise of its own."""
+        sets = {
+            "train": replace(joined([self.grid(pair, "seen") for pair in self.trained_pairs]), rules={}),
+            "test": replace(joined([self.grid(pair, "unseen") for pair in self.trained_pairs]), rules={}),
+        }
+        if telling := [pair for pair in self.held_out if self.rules_differ(pair)]:
+            sets["held_out"] = joined([self.grid(pair, "seen") for pair in telling])
+        return sets
+
+    def split_tensors(self) -> dict[str, Tensor]:
+        """The seed, and for each key position which keys are seen; never the sequences."""
+        seen = np.zeros((self.sequence_length - 2, len(self.keys)), dtype=np.bool_)
+        x, at = self.combinations("seen").T
+        seen[at, x - self.key_low] = True
+        return {"seen": as_tensor(seen), "data_seed": as_tensor(np.array([self.data_seed]))}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON values."""
+        return {**super().to_dict(), "anchors": [anchor.to_dict() for anchor in self.anchors]}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "AnchorComposition":
+        """The task with these fields; see ``Fields.from_dict``."""
+        anchors = values.get("anchors")
+        given = {} if anchors is None else {"anchors": tuple(Anchor.from_dict(as_dict(a)) for a in anchors)}
+        return super().from_dict({key: value for key, value in values.items() if key != "anchors"} | given)
+
+
+def as_dict(anchor: Any) -> dict[str, Any]:
+    """An anchor's fields, from a mapping or a bare offset."""
+    return {"offset": anchor} if isinstance(anchor, int) else dict(anchor)

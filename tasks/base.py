@@ -1,0 +1,191 @@
+"""What a task is: inputs, targets, a split, candidate rules, and the place where the answer is read.
+
+A task is a frozen dataclass whose fields rebuild it (they are what a run folder's ``config.json`` stores); everything
+else is derived. Randomness comes from numpy's Philox generator, keyed by a seed and a name, never from global state.
+
+Several designs meet here:
+
+* ``Examples`` is the one form in which data leaves a task: tokens, targets and, where they exist, the answers that
+  candidate rules would give.
+* ``train_set()`` is what training draws batches from, ``evaluation_sets()`` is what is measured along the way.
+* a task that is a table (modular arithmetic) also has ``all_inputs()``; a task that samples (anchors) does not.
+"""
+
+import difflib
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int
+
+if TYPE_CHECKING:
+    from torch import Tensor
+else:
+    Tensor = Any  # torch takes a second to import: it is loaded where the first tensor is made, so that --help is quick
+
+
+class UserError(ValueError):
+    """A mistake that its message explains: what was expected, what was found, what to do. The command line prints it in
+    one line and exits with status 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Inputs with their targets, and what each candidate rule would answer.
+
+    ``inputs`` [example, pos] are token ids, ``targets`` [example] the taught or true answers, ``rules`` maps a rule's
+    name to its answers [example].
+    """
+
+    inputs: Int[Tensor, "example pos"]
+    targets: Int[Tensor, " example"]
+    rules: Mapping[str, Int[Tensor, " example"]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """The examples of all parts in order, with the answers of the rules that all parts have."""
+    import torch
+
+    names = [name for name in parts[0].rules if all(name in part.rules for part in parts)]
+    return Examples(
+        inputs=torch.cat([part.inputs for part in parts]),
+        targets=torch.cat([part.targets for part in parts]),
+        rules={name: torch.cat([part.rules[name] for part in parts]) for name in names},
+    )
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A problem whose rule is known. Implementations are frozen dataclasses; see ``AnchorComposition``."""
+
+    family: ClassVar[str]
+    data_seed: int
+
+    @property
+    def d_vocab(self) -> int:
+        """Number of input tokens."""
+        ...
+
+    @property
+    def d_vocab_out(self) -> int:
+        """Number of possible answers."""
+        ...
+
+    @property
+    def n_ctx(self) -> int:
+        """Length of an input."""
+        ...
+
+    @property
+    def answer_position(self) -> int:
+        """Position at which the answer is read."""
+        ...
+
+    def train_set(self) -> Examples:
+        """What training draws its batches from."""
+        ...
+
+    def evaluation_sets(self) -> dict[str, Examples]:
+        """What is measured while training: always ``train`` and ``test``, and whatever else tells solutions apart."""
+        ...
+
+    def split_tensors(self) -> dict[str, Tensor]:
+        """Masks and seeds from which the split can be made again."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON values; ``task_from_dict`` of ``tasks`` reads them back."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fields:
+    """A frozen dataclass that is read from a mapping and refuses a key it does not know, naming the nearest one it
+    does."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The instance with these field values; lists become tuples.
+
+        Raises:
+            UserError: a key that is no field.
+        """
+        refuse_unknown(values, [f.name for f in fields(cls)], cls.__name__)
+        return cls(**{key: as_tuples(value) for key, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Field values, tuples as lists, ready for JSON."""
+        return {f.name: as_lists(getattr(self, f.name)) for f in fields(self)}
+
+
+def refuse_unknown(keys: Iterable[str], known: Sequence[str], where: str) -> None:
+    """Nothing, if every key is known.
+
+    Raises:
+        UserError: one is not; names the nearest that is.
+    """
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise UserError(f"{where} has no field {key!r}: {hint}")
+
+
+def as_tuples(value: Any) -> Any:
+    """The value with every list, at any depth, as a tuple."""
+    return tuple(as_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def as_lists(value: Any) -> Any:
+    """The value with every tuple, at any depth, as a list."""
+    return [as_lists(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def generator(seed: int, *names: str | int) -> np.random.Generator:
+    """A Philox generator for one purpose: the stream depends on the seed and on the names, and on nothing else.
+
+    Raises:
+        UserError: the seed is negative.
+    """
+    if seed < 0:
+        raise UserError(f"expected a seed of at least 0, got {seed}")
+    key = tuple(name if isinstance(name, int) else zlib.crc32(name.encode()) for name in names)
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy=seed, spawn_key=key)))
+
+
+def digest(examples: Examples) -> str:
+    """SHA-256 of inputs and targets as little-endian 32-bit integers, in order."""
+    sha = hashlib.sha256()
+    for tensor in (examples.inputs, examples.targets):
+        sha.update(np.ascontiguousarray(tensor.numpy().astype("<i4")).tobytes())
+    return sha.hexdigest()
+
+
+def as_tensor(values: np.ndarray) -> Tensor:
+    """Integers as an int64 tensor, truth values as a boolean one."""
+    import torch
+
+    dtype = np.bool_ if values.dtype == np.bool_ else np.int64
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=dtype))
+
+
+def is_prime(n: int) -> bool:
+    """Whether n is a prime number."""
+    return n >= 2 and all(n % d for d in range(2, int(n**0.5) + 1))
+
+
+def as_task(x: object) -> Task:
+    """The object, if it is a task.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not isinstance(x, Task):
+        raise UserError(f"expected a task such as ModularArithmetic(p=113), got {type(x).__name__}")
+    return cast(Task, x)

@@ -1,0 +1,52 @@
+"""What the trainer knows about a model: how it is initialised, how it runs, and which shortcuts training may take.
+
+A family is a module-level object with three functions. Every parameter has a leading ``model`` axis: a stack of M
+models of one shape runs in one program, and a single model is a stack of one. The forward pass is a pure function of
+its parameters; ``tap`` is shown each named activation and may replace it. Training taps nothing; the hooked model's
+taps are its hook points. There is no second forward pass.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Parameters = Mapping[str, Float[Tensor, "model ..."]]
+"""Parameter name (transformer-lens's) → tensor with a leading model axis."""
+
+Tap = Callable[[str, Tensor], Tensor]
+"""Called with an activation's name and value [model, batch, …]; what it returns takes the activation's place."""
+
+
+def untapped(name: str, value: Tensor) -> Tensor:
+    """The tap that looks at nothing."""
+    return value
+
+
+@runtime_checkable
+class ModelFamily(Protocol):
+    """The three functions that make a model trainable and hookable."""
+
+    name: str
+
+    def shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter of one model, in forward order."""
+        ...
+
+    def prepare(self, inputs: Int[Tensor, "example pos"]) -> Any:
+        """What can be computed once for a training set and reused at every step (a shortcut's table)."""
+        ...
+
+    def forward(
+        self,
+        params: Parameters,
+        inputs: Int[Tensor, "model batch pos"],
+        config: Any,
+        *,
+        tap: Tap = untapped,
+        answer_position: int | None = None,
+        prepared: Any = None,
+    ) -> Float[Tensor, "model batch pos d_vocab_out"]:
+        """Logits of every model of the stack; only those at ``answer_position`` if one is given."""
+        ...

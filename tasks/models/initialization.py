@@ -1,0 +1,94 @@
+"""Initial weights, chosen per part of the model.
+
+Parts: *embedding* (W_E, W_pos, read-in), *qk* (W_Q, W_K), *ov* (W_V, W_O), *mlp* (W_in, W_out), *unembedding* (W_U).
+Each tensor has its own random stream, keyed by the seed and its name: widening one tensor changes no other.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jaxtyping import Float
+
+from tasks.base import Fields, Tensor, UserError, generator
+
+Scheme = Literal["power", "gain", "progress_measures"]
+PARTS: dict[str, str] = {
+    "W_E": "embedding",
+    "W_pos": "embedding",
+    "W": "embedding",
+    "W_Q": "qk",
+    "W_K": "qk",
+    "W_V": "ov",
+    "W_O": "ov",
+    "W_in": "mlp",
+    "W_out": "mlp",
+    "W_U": "unembedding",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Initialization(Fields):
+    """Gaussian weights whose standard deviation follows a scheme.
+
+    Args:
+        scheme: ``power``: std = fan_in^−γ (Zhang et al. 2024, arXiv 2405.05409), with fan_in = d_model for embeddings
+            and n_heads · d_head for W_O, and the unembedding bias uniform in ±1/√d_model. ``gain``: std = gain/√fan_in
+            (arXiv 2605.04396), not to be confused with it. ``progress_measures``: std = 1/√d_model everywhere but
+            1/√d_vocab for W_U (Nanda et al. 2023), where d_vocab counts input tokens.
+        gamma: the exponent γ of ``power``. 0.5 is about the usual initialisation, 0.8 at d_model 400 is small.
+        gain: multiplies every weight matrix, whatever the scheme (α of Omnigrok).
+        embedding, qk, ov, mlp, unembedding: γ of this part under ``power``, its own gain otherwise; ``None``: the
+            common one.
+
+    LayerNorm weights start at 1; all biases at 0 except the one named above. γ does not carry over between widths: at
+    d_model 400, γ = 0.8 is std 0.0083; at 64 it is 0.036.
+    """
+
+    scheme: Scheme = "power"
+    gamma: float = 0.5
+    gain: float = 1.0
+    embedding: float | None = None
+    qk: float | None = None
+    ov: float | None = None
+    mlp: float | None = None
+    unembedding: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheme not in ("power", "gain", "progress_measures"):
+            raise UserError(f"expected an initialisation scheme power, gain or progress_measures, got {self.scheme!r}")
+
+    def std(self, name: str, shape: tuple[int, ...], config: Any) -> float:
+        """Standard deviation of the weight tensor of this name and shape in a model of this configuration."""
+        tensor = name.rsplit(".", 1)[-1]
+        own = getattr(self, PARTS[tensor])
+        fan_in = {"W_O": math.prod(shape[:-1]), "W_out": shape[0], "W": shape[0]}.get(tensor, config.d_model)
+        if self.scheme == "power":
+            return self.gain * fan_in ** -(self.gamma if own is None else own)
+        scale = self.gain * (1.0 if own is None else own)
+        if self.scheme == "gain":
+            return scale / math.sqrt(fan_in)
+        return scale / math.sqrt((config.d_vocab or config.d_out) if tensor == "W_U" else config.d_model)
+
+
+def initialize(
+    shapes: Mapping[str, tuple[int, ...]], config: Any, init: Initialization, seed: int, dtype: str = "float32"
+) -> dict[str, Float[Tensor, "..."]]:
+    """Initial parameters of one model: a tensor per name of ``shapes``, drawn in float64 and rounded to ``dtype``."""
+    import torch
+
+    params: dict[str, Tensor] = {}
+    for name, shape in shapes.items():
+        tensor = name.rsplit(".", 1)[-1]
+        rng = generator(seed, "init", name)
+        if tensor in PARTS:
+            values = torch.from_numpy(rng.standard_normal(shape)) * init.std(name, shape, config)
+        elif tensor == "w":
+            values = torch.ones(shape)
+        elif tensor == "b_U" and init.scheme == "power":
+            values = torch.from_numpy(rng.uniform(-1.0, 1.0, shape)) / math.sqrt(config.d_model)
+        else:
+            values = torch.zeros(shape)
+        params[name] = values.to(getattr(torch, dtype))
+    return params

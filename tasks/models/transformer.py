@@ -1,0 +1,293 @@
+"""The transformer: its parameters and its forward pass.
+
+Design:
+
+* Parameter and hook names are transformer-lens's, shapes too (``blocks.0.attn.W_Q [n_heads, d_model, d_head]``), so its
+  tools read our models. Activations are rows: a layer computes ``x @ W``.
+* Everything carries a leading ``model`` axis; products are explicit ``bmm`` in one operand layout, so that a member of
+  a stack is computed bit by bit as if it were alone.
+* Two exact shortcuts serve training: ``answer_position`` computes queries, MLP and unembedding of the last layer at
+  that position only; ``prepared`` computes the first layer's projections once per distinct (token, position) and
+  gathers them.
+* No LayerNorm folding, no dropout, no key-value cache: these models are small and looked at whole.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tasks.models.config import TransformerConfig
+from tasks.models.family import Parameters, Tap, untapped
+
+ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "identity": lambda x: x}
+
+
+class DistinctTokens(NamedTuple):
+    """The (token, position) pairs that occur in a training set, each once; ``row[token, position]`` is its place."""
+
+    tokens: Int[Tensor, " row"]
+    positions: Int[Tensor, " row"]
+    row: Int[Tensor, "token pos"]
+
+    def to(self, device: torch.device | str) -> "DistinctTokens":
+        """The same on another device."""
+        return DistinctTokens(*(tensor.to(device) for tensor in self))
+
+
+def distinct_tokens(inputs: Int[Tensor, "example pos"]) -> DistinctTokens:
+    """The table from which ``forward`` computes the first layer's projections once per (token, position)."""
+    n_ctx = inputs.shape[1]
+    codes = torch.unique(inputs * n_ctx + torch.arange(n_ctx))
+    row = torch.full((int(inputs.max()) + 1, n_ctx), -1)
+    tokens, positions = codes // n_ctx, codes % n_ctx
+    row[tokens, positions] = torch.arange(len(codes))
+    return DistinctTokens(tokens, positions, row)
+
+
+def shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of one model, under transformer-lens's names, in forward order."""
+    c = config
+    out: dict[str, tuple[int, ...]] = {}
+    if c.d_vocab is not None:
+        out["embed.W_E"] = (c.d_vocab, c.d_model)
+    else:
+        assert c.d_input is not None
+        out["read_in.W"] = (c.d_input, c.d_model)
+    if c.positions:
+        out["pos_embed.W_pos"] = (c.n_ctx, c.d_model)
+    for layer in range(c.n_layers):
+        block = f"blocks.{layer}"
+        if c.normalization != "none":
+            out[f"{block}.ln1.w"] = out[f"{block}.ln1.b"] = (c.d_model,)
+        for part in "QKV":
+            out[f"{block}.attn.W_{part}"] = (c.n_heads, c.d_model, c.d_head)
+        out[f"{block}.attn.W_O"] = (c.n_heads, c.d_head, c.d_model)
+        if c.attention_bias:
+            for part in "QKV":
+                out[f"{block}.attn.b_{part}"] = (c.n_heads, c.d_head)
+            out[f"{block}.attn.b_O"] = (c.d_model,)
+        if c.d_mlp is not None:
+            if c.normalization != "none":
+                out[f"{block}.ln2.w"] = out[f"{block}.ln2.b"] = (c.d_model,)
+            out[f"{block}.mlp.W_in"] = (c.d_model, c.d_mlp)
+            if c.mlp_bias:
+                out[f"{block}.mlp.b_in"] = (c.d_mlp,)
+            out[f"{block}.mlp.W_out"] = (c.d_mlp, c.d_model)
+            if c.mlp_bias:
+                out[f"{block}.mlp.b_out"] = (c.d_model,)
+    if c.normalization == "pre":
+        out["ln_final.w"] = out["ln_final.b"] = (c.d_model,)
+    if not c.tied_unembedding:
+        out["unembed.W_U"] = (c.d_model, c.d_out)
+    if c.unembedding_bias:
+        out["unembed.b_U"] = (c.d_out,)
+    return out
+
+
+def forward(
+    params: Parameters,
+    inputs: Int[Tensor, "model batch pos"] | Float[Tensor, "model batch pos d_input"],
+    config: TransformerConfig,
+    *,
+    tap: Tap = untapped,
+    answer_position: int | None = None,
+    prepared: DistinctTokens | None = None,
+) -> Float[Tensor, "model batch shown d_vocab_out"]:
+    """Logits of a stack of models, [model, batch, pos, d_vocab_out]; pos is 1 where ``answer_position`` is given.
+
+    Args:
+        params: one tensor per name of ``shapes``, with a leading model axis.
+        inputs: token ids (or real vectors), one batch per model.
+        tap: sees and may replace each activation, under transformer-lens's hook names, each with a leading model axis.
+        answer_position: compute the last layer's queries, MLP and logits here only. Not together with a tap.
+        prepared: ``distinct_tokens`` of the training set: the first layer's projections are computed once per row and
+            gathered. Not together with a tap.
+    """
+    c = config
+    n_pos = inputs.shape[2]
+    rows = None
+    if prepared is not None:
+        x_rows = params["embed.W_E"][:, prepared.tokens]
+        if c.positions:
+            x_rows = x_rows + params["pos_embed.W_pos"][:, prepared.positions]
+        rows = prepared.row[inputs, torch.arange(n_pos, device=inputs.device)]
+        x = _gather(x_rows, rows)
+    else:
+        x_rows = None
+        x = _embed(params, inputs, c, tap)
+
+    for layer in range(c.n_layers):
+        block = f"blocks.{layer}"
+        only = answer_position if layer == c.n_layers - 1 else None
+        x = tap(f"{block}.hook_resid_pre", x)
+        if layer == 0 and x_rows is not None and rows is not None:
+            normed = _norm(x_rows, params, f"{block}.ln1", c, tap) if c.normalization == "pre" else x_rows
+            q, k, v = (_project(normed, params, f"{block}.attn", part, c) for part in "QKV")
+            q = _gather(q, rows if only is None else rows[:, :, only : only + 1])
+            k, v = _gather(k, rows), _gather(v, rows)
+        else:
+            normed = _norm(x, params, f"{block}.ln1", c, tap) if c.normalization == "pre" else x
+            at = normed if only is None else normed[:, :, only : only + 1]
+            q = _project(at, params, f"{block}.attn", "Q", c)
+            k, v = (_project(normed, params, f"{block}.attn", part, c) for part in "KV")
+        residual = x if only is None else x[:, :, only : only + 1]
+        query_positions = (
+            torch.arange(n_pos, device=x.device) if only is None else torch.tensor([only], device=x.device)
+        )
+        attn_out = _attention(q, k, v, query_positions, params, f"{block}.attn", c, tap)
+        x = tap(f"{block}.hook_resid_mid", residual + tap(f"{block}.hook_attn_out", attn_out))
+        if c.normalization == "post":
+            x = tap(f"{block}.hook_normalized_mid", _norm(x, params, f"{block}.ln1", c, tap))
+        if c.d_mlp is not None:
+            normed = _norm(x, params, f"{block}.ln2", c, tap) if c.normalization == "pre" else x
+            x = x + tap(f"{block}.hook_mlp_out", _mlp(normed, params, f"{block}.mlp", c, tap))
+        x = tap(f"{block}.hook_resid_post", x)
+        if c.normalization == "post" and c.d_mlp is not None:
+            x = tap(f"{block}.hook_normalized_post", _norm(x, params, f"{block}.ln2", c, tap))
+
+    if c.normalization == "pre":
+        x = _norm(x, params, "ln_final", c, tap)
+    W_U = params["embed.W_E"][:, : c.d_out].transpose(1, 2) if c.tied_unembedding else params["unembed.W_U"]
+    return _linear(x, W_U, params.get("unembed.b_U"))
+
+
+def hook_names(config: TransformerConfig) -> list[str]:
+    """Names of all activations that ``forward`` shows to a tap, in order."""
+    names: list[str] = []
+
+    def note(name: str, value: Tensor) -> Tensor:
+        names.append(name)
+        return value
+
+    params = {name: torch.empty((1, *shape), device="meta") for name, shape in shapes(config).items()}
+    size = (1, 1, config.n_ctx)
+    if config.d_vocab is not None:
+        inputs = torch.empty(size, dtype=torch.int64, device="meta")
+    else:
+        inputs = torch.empty((*size, config.d_input or 0), device="meta")
+    forward(params, inputs, config, tap=note)
+    return names
+
+
+def _embed(
+    params: Parameters, inputs: Tensor, c: TransformerConfig, tap: Tap
+) -> Float[Tensor, "model batch pos d_model"]:
+    if c.d_vocab is None:
+        x = tap("hook_embed", _linear(inputs, params["read_in.W"]))
+    else:
+        x = tap("hook_embed", _gather(params["embed.W_E"], inputs))
+    if c.positions:
+        positions = params["pos_embed.W_pos"][:, None, : inputs.shape[2]].expand(-1, inputs.shape[1], -1, -1)
+        # a hook may write into what it is shown, which must then not be the parameter itself
+        x = x + (positions if tap is untapped else tap("hook_pos_embed", positions.clone()))
+    return x
+
+
+def _gather(
+    table: Float[Tensor, "model row d"], index: Int[Tensor, "model batch pos"]
+) -> Float[Tensor, "model batch pos d"]:
+    """Row index[m, b, s] of table m. One embedding look-up: its backward pass is a scatter in a fixed order."""
+    n_models, n_rows, d = table.shape
+    offset = torch.arange(n_models, device=index.device).view(-1, 1, 1) * n_rows
+    return F.embedding(index + offset, table.reshape(n_models * n_rows, d))
+
+
+def _linear(
+    x: Float[Tensor, "model *rest d_in"],
+    W: Float[Tensor, "model d_in d_out"],
+    b: Float[Tensor, "model d_out"] | None = None,
+) -> Float[Tensor, "model *rest d_out"]:
+    """x W + b for each model: one bmm with the rows of x flattened."""
+    flat = x.reshape(x.shape[0], -1, x.shape[-1])
+    out = torch.bmm(flat, W) if b is None else torch.baddbmm(b.unsqueeze(1), flat, W)
+    return out.reshape(*x.shape[:-1], W.shape[-1])
+
+
+def _norm(x: Tensor, params: Parameters, name: str, c: TransformerConfig, tap: Tap) -> Tensor:
+    """LayerNorm with affine weights; the tap sees the scale and the rows before the affine map, as in
+    transformer-lens."""
+    w, b = params[f"{name}.w"], params[f"{name}.b"]
+    affine = (w.shape[0], *(1,) * (x.ndim - 2), w.shape[-1])
+    if tap is untapped:
+        return F.layer_norm(x, x.shape[-1:], eps=c.norm_eps) * w.view(affine) + b.view(affine)
+    x = x - x.mean(-1, keepdim=True)
+    scale = tap(f"{name}.hook_scale", (x.pow(2).mean(-1, keepdim=True) + c.norm_eps).sqrt())
+    return tap(f"{name}.hook_normalized", x / scale) * w.view(affine) + b.view(affine)
+
+
+def _project(x: Tensor, params: Parameters, name: str, part: str, c: TransformerConfig) -> Tensor:
+    """Queries, keys or values [model, …, head · d_head] of all heads side by side."""
+    W = params[f"{name}.W_{part}"].transpose(1, 2).reshape(x.shape[0], c.d_model, c.n_heads * c.d_head)
+    b = params[f"{name}.b_{part}"].reshape(x.shape[0], -1) if c.attention_bias else None
+    return _linear(x, W, b)
+
+
+def _attention(
+    q: Float[Tensor, "model batch query head_d_head"],
+    k: Float[Tensor, "model batch pos head_d_head"],
+    v: Float[Tensor, "model batch pos head_d_head"],
+    query_positions: Int[Tensor, " query"],
+    params: Parameters,
+    name: str,
+    c: TransformerConfig,
+    tap: Tap,
+) -> Float[Tensor, "model batch query d_model"]:
+    """What attention writes to the residual stream, from projections that hold the heads side by side."""
+    q, k, v = (
+        tap(f"{name}.hook_{part}", projected.unflatten(-1, (c.n_heads, c.d_head)))
+        for part, projected in (("q", q), ("k", k), ("v", v))
+    )
+    one_query = q.shape[2] == 1  # then products and sums beat thousands of matrix products with one row
+    if one_query:
+        scores = (q * k).sum(-1).transpose(2, 3).unsqueeze(3) / math.sqrt(c.d_head)
+    else:
+        scores = torch.matmul(q.transpose(2, 3), k.permute(0, 1, 3, 4, 2)) / math.sqrt(c.d_head)
+    allowed = _allowed(query_positions, k.shape[2], c)
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -torch.inf)
+    pattern = F.softmax(tap(f"{name}.hook_attn_scores", scores), dim=-1)
+    if c.attention_mix != 1.0:
+        ones = torch.ones_like(pattern) if allowed is None else allowed.to(pattern.dtype)
+        pattern = c.attention_mix * pattern + (1 - c.attention_mix) * ones
+    pattern = tap(f"{name}.hook_pattern", pattern)
+    if one_query:
+        z = (pattern.permute(0, 1, 4, 2, 3) * v).sum(2, keepdim=True)
+    else:
+        z = torch.matmul(pattern, v.transpose(2, 3)).transpose(2, 3)
+    z = tap(f"{name}.hook_z", z)
+    W_O = params[f"{name}.W_O"].reshape(z.shape[0], c.n_heads * c.d_head, c.d_model)
+    return _linear(z.flatten(-2), W_O, params.get(f"{name}.b_O"))
+
+
+def _allowed(
+    query_positions: Int[Tensor, " query"], n_pos: int, c: TransformerConfig
+) -> Bool[Tensor, "query pos"] | None:
+    """Which keys a query may see, or None where it sees all."""
+    if not c.causal:
+        return None
+    return torch.arange(n_pos, device=query_positions.device) <= query_positions.unsqueeze(1)
+
+
+def _mlp(x: Tensor, params: Parameters, name: str, c: TransformerConfig, tap: Tap) -> Tensor:
+    """What the MLP writes to the residual stream."""
+    pre = tap(f"{name}.hook_pre", _linear(x, params[f"{name}.W_in"], params.get(f"{name}.b_in")))
+    post = tap(f"{name}.hook_post", ACTIVATIONS[c.act_fn](pre))
+    return _linear(post, params[f"{name}.W_out"], params.get(f"{name}.b_out"))
+
+
+def count_parameters(config: TransformerConfig) -> int:
+    """Number of parameters of one model."""
+    return sum(math.prod(shape) for shape in shapes(config).values())
+
+
+class Transformer:
+    """The transformer as a family of models; see ``tasks.models.family``."""
+
+    name = "transformer"
+    shapes = staticmethod(shapes)
+    forward = staticmethod(forward)
+    prepare = staticmethod(distinct_tokens)

@@ -1,0 +1,72 @@
+"""How a model is trained, apart from what and which. It imports no torch, so that reading a command line needs none."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from tasks.base import Fields, UserError
+
+Dtype = Literal["float32", "float64"]
+Decay = Literal["constant", "cosine"]
+Decayed = Literal["all", "matrices"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Fields):
+    """AdamW with a schedule. Its defaults are those of Nanda et al. 2023 (arXiv 2301.05217).
+
+    Args:
+        steps: optimiser steps.
+        batch_size: examples per step, drawn from a reshuffled training set, the last partial batch dropped; ``None``:
+            all.
+        learning_rate: the peak of the schedule.
+        weight_decay: decoupled; each step takes learning_rate · weight_decay of a weight away.
+        decayed: whether it covers all parameters or only the weight matrices (not biases and LayerNorm weights).
+        beta1, beta2, eps: of AdamW.
+        clip_norm: largest gradient norm of one model; ``None``: no clipping.
+        warmup_steps: linear rise from ``warmup_from`` · learning_rate to learning_rate.
+        decay: what follows: ``constant``, or ``cosine`` down to ``decay_to`` · learning_rate at the last step.
+        dtype: of the weights. Losses use float64 log-softmax whatever it is.
+        evaluate_every: steps between lines of metrics.
+        snapshots: number of log-spaced snapshots, the first step and the last among them, or the steps themselves.
+        stop_below: end a model's training at the evaluation where its test loss falls below this.
+
+    Raises:
+        UserError: a value outside its range.
+    """
+
+    steps: int = 25_000
+    batch_size: int | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 1.0
+    decayed: Decayed = "all"
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-8
+    clip_norm: float | None = None
+    warmup_steps: int = 10
+    warmup_from: float = 0.0
+    decay: Decay = "constant"
+    decay_to: float = 0.0
+    dtype: Dtype = "float32"
+    evaluate_every: int = 100
+    snapshots: int | tuple[int, ...] = 10
+    stop_below: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 1),
+            ("batch_size", 1),
+            ("evaluate_every", 1),
+            ("warmup_steps", 0),
+            ("weight_decay", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"expected {name} of at least {least}, got {value}")
+        for name, choices in (("decayed", Decayed), ("decay", Decay), ("dtype", Dtype)):
+            if getattr(self, name) not in get_args(choices):
+                raise UserError(f"expected {name} among {', '.join(get_args(choices))}, got {getattr(self, name)!r}")
+        if not self.learning_rate > 0:
+            raise UserError(f"expected a learning_rate above 0, got {self.learning_rate}")
+        if isinstance(self.snapshots, tuple) and not all(0 <= step <= self.steps for step in self.snapshots):
+            raise UserError(f"expected snapshot steps between 0 and steps = {self.steps}, got {self.snapshots}")

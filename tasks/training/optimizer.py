@@ -1,0 +1,96 @@
+"""AdamW over a stack of models that differ in learning rate and weight decay.
+
+All parameters of a model lie in one row of a matrix [model, n], each tensor padded to 64 bytes; the tensors that the
+forward pass sees are views of it, and their gradients views of a second matrix. An update is a handful of passes over
+one matrix, however many tensors there are, and a member's row is computed as if it were alone.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tasks.training.config import TrainingConfig
+
+_ALIGNMENT = 16  # elements: products of a member must not depend on where in the stack its row begins
+
+
+class StackedParameters:
+    """The parameters of M models as views of one matrix.
+
+    Attributes:
+        values: [model, n] all weights. ``gradients``: the same for their gradients.
+        tensors: name → leaf tensor [model, …], a view of ``values``.
+    """
+
+    def __init__(self, params: Mapping[str, Float[Tensor, "model ..."]]) -> None:
+        first = next(iter(params.values()))
+        self.n_models = first.shape[0]
+        self.shapes = {name: tuple(value.shape[1:]) for name, value in params.items()}
+        sizes = {name: -(-math.prod(shape) // _ALIGNMENT) * _ALIGNMENT for name, shape in self.shapes.items()}
+        self.values = torch.zeros(self.n_models, sum(sizes.values()), dtype=first.dtype, device=first.device)
+        self.gradients = torch.zeros_like(self.values)
+        self.slices: dict[str, slice] = {}
+        self.tensors: dict[str, Tensor] = {}
+        start = 0
+        for name, value in params.items():
+            self.slices[name] = slice(start, start + math.prod(self.shapes[name]))
+            start += sizes[name]
+            view = self._view(self.values, name)
+            view.copy_(value)
+            self.tensors[name] = view.requires_grad_()
+
+    def _view(self, matrix: Float[Tensor, "model n"], name: str) -> Float[Tensor, "model ..."]:
+        return matrix[:, self.slices[name]].view(self.n_models, *self.shapes[name])
+
+    def differentiate(self, loss: Float[Tensor, ""]) -> None:
+        """Fill ``gradients`` with the gradient of a scalar; padding stays 0."""
+        for name, gradient in zip(self.tensors, torch.autograd.grad(loss, list(self.tensors.values())), strict=True):
+            self._view(self.gradients, name).copy_(gradient)
+
+    def member(self, index: int) -> dict[str, Float[Tensor, "..."]]:
+        """A copy of one model's parameters, on CPU, without the model axis."""
+        return {name: self._view(self.values, name)[index].detach().cpu().clone() for name in self.slices}
+
+    def matrices(self) -> Float[Tensor, " n"]:
+        """1 where a row holds an entry of a weight matrix, 0 at biases, LayerNorm weights and padding."""
+        mask = torch.zeros(self.values.shape[1], dtype=self.values.dtype, device=self.values.device)
+        for name, where in self.slices.items():
+            if name.rsplit(".", 1)[-1].startswith("W"):
+                mask[where] = 1
+        return mask
+
+
+class StackedAdamW:
+    """AdamW (Loshchilov and Hutter 2019), with the order of operations of ``torch.optim.AdamW``.
+
+    Per model and step t = 1, 2, …: w ← w (1 − ηλ); m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²;
+    w ← w − η m̂ / (√v̂ + ε), with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ), after the model's gradient was clipped to ``clip_norm``.
+    """
+
+    def __init__(
+        self, params: StackedParameters, config: TrainingConfig, weight_decay: Float[Tensor, " model"]
+    ) -> None:
+        self.params = params
+        self.config = config
+        self.weight_decay = weight_decay.to(params.values).unsqueeze(1)
+        self.decayed = params.matrices() if config.decayed == "matrices" else None
+        self.exp_avg = torch.zeros_like(params.values)
+        self.exp_avg_sq = torch.zeros_like(params.values)
+
+    @torch.no_grad()
+    def step(self, learning_rate: Float[Tensor, " model"], step: int) -> None:
+        """Update number ``step`` (from 0) with one learning rate per model."""
+        c, values, gradients = self.config, self.params.values, self.params.gradients
+        rate = learning_rate.to(values).unsqueeze(1)
+        if c.clip_norm is not None:
+            for row in gradients:  # row by row: a norm over one row must not depend on how many rows there are
+                row.mul_((c.clip_norm / (torch.linalg.vector_norm(row) + 1e-6)).clamp(max=1.0))
+        shrink = rate * self.weight_decay
+        values.mul_(1 - (shrink if self.decayed is None else shrink * self.decayed))
+        self.exp_avg.lerp_(gradients, 1 - c.beta1)
+        self.exp_avg_sq.mul_(c.beta2).addcmul_(gradients, gradients, value=1 - c.beta2)
+        denominator = self.exp_avg_sq.sqrt().div_(math.sqrt(1 - c.beta2 ** (step + 1))).add_(c.eps)
+        values.sub_(self.exp_avg.div(denominator).mul_(rate / (1 - c.beta1 ** (step + 1))))

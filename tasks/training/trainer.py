@@ -1,0 +1,357 @@
+"""The one training loop: a stack of M models of one shape, M = 1 being the ordinary case.
+
+* Members differ in seed, and in whatever ``per_model`` gives them; a member's data, initial weights and batches depend
+  on nothing else in its stack, and on CPU with one thread its weights come out bit-equal to those of the model trained
+  alone.
+* A batch is a function of (seed, step). Nothing reads global random state.
+* Killed at any moment, the same call continues from ``resume.safetensors`` to the same bits.
+* A member whose test loss falls below ``stop_below`` leaves the stack; the others go on.
+"""
+
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tasks.base import Examples, Task, UserError, as_tensor, digest, generator
+from tasks.models.initialization import Initialization, initialize
+from tasks.registry import model_family
+from tasks.training.config import TrainingConfig
+from tasks.training.objective import cross_entropy, performance
+from tasks.training.optimizer import StackedAdamW, StackedParameters
+from tasks.training.run import Run, RunConfig, library_versions
+from tasks.training.schedule import learning_rate_factor, snapshot_steps
+from tasks.training.snapshots import read_tensors, write_tensors
+
+PER_MODEL = ("learning_rate", "weight_decay", *(f.name for f in fields(Initialization) if f.name != "scheme"))
+"""What may differ between the members of a stack, besides the seed."""
+_CHUNK = 2048  # examples evaluated at once: bounds memory, changes no result
+_RESUME = "resume.safetensors"
+
+OnEvaluation = Callable[[int, list[dict[str, Any]]], None]
+"""Called with the step and one row of metrics per model that is still training."""
+
+
+def train(
+    task: Task,
+    model: Any,
+    init: Initialization | None = None,
+    training: TrainingConfig | None = None,
+    *,
+    seeds: Iterable[int] = (0,),
+    per_model: Mapping[str, Sequence[float]] | None = None,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    start: tuple[Run, int] | None = None,
+    command: str | None = None,
+    on_evaluation: OnEvaluation | None = None,
+    resume_every: float = 30.0,
+) -> list[Run]:
+    """The trained runs, one per seed.
+
+    Args:
+        task, model, init, training: what is learned, by which architecture, from which weights, and how.
+        seeds: one model each; the seed decides initial weights and the order of batches.
+        per_model: field of ``PER_MODEL`` → one value per model.
+        out: one run writes this folder, several write ``out/seed-0`` and so on; ``None``: a temporary folder that lives
+            as long as the runs. A folder that holds a part of the same training is continued, a finished one returned.
+        device: where tensors live; results are exact on ``cpu`` only.
+        start: a run and a step whose weights every model starts from, instead of ``init``.
+        command: recorded in the run folder.
+        resume_every: seconds between resume files.
+
+    Raises:
+        UserError: the folder holds another run; ``per_model`` has an unknown field or the wrong length; no such start
+            or device; a negative seed.
+    """
+    _check_device(device)
+    init, training = init or Initialization(), training or TrainingConfig()
+    configs = _members(task, model, init, training, list(seeds), per_model or {}, start, command)
+    folder = Path(tempfile.mkdtemp(prefix="rulelens-")) if out is None else Path(out)
+    names = _folder_names(configs, per_model or {})
+    sha256 = digest(task.train_set())
+    if len(names) > 1 and (folder / "config.json").is_file():
+        raise UserError(f"expected a folder for several runs, {folder} holds one run itself: choose another folder")
+    for config, name in zip(configs, names, strict=True):
+        _refuse_other_run(folder / name, config, sha256)
+    runs = [Run.create(folder / name, config) for config, name in zip(configs, names, strict=True)]
+    if out is None:
+        weakref.finalize(runs[0], rmtree, folder, ignore_errors=True)
+        for run in runs[1:]:
+            run.__dict__["_keeps_folder"] = runs[0]
+    while pending := [run for run in runs if not run.finished]:  # twice where only some of them were begun before
+        Stack(pending, folder / _RESUME, device, start).train(on_evaluation, resume_every)
+    (folder / _RESUME).unlink(missing_ok=True)
+    return runs
+
+
+class Stack:
+    """Models in training: their parameters, optimiser and place in the schedule."""
+
+    def __init__(self, runs: list[Run], resume_file: Path, device: str, start: tuple[Run, int] | None) -> None:
+        config = runs[0].config
+        self.runs = runs
+        self.resume_file = resume_file
+        self.device = device
+        self.training = config.training
+        self.model = config.model
+        self.task = config.task
+        self.family = model_family(config.model)
+        self.step: int = 0
+        self.sets = self.task.evaluation_sets()
+        train_set = self.task.train_set()
+        self.prepared = self.family.prepare(
+            torch.cat([train_set.inputs, *(examples.inputs for examples in self.sets.values())])
+        ).to(device)
+        self.train_set = _on(train_set, device)
+        self.sets = {name: _on(examples, device) for name, examples in self.sets.items()}
+        self.epochs: dict[int, tuple[int, Tensor]] = {}
+
+        saved, at = read_tensors(resume_file) if resume_file.is_file() else ({}, {"runs": []})
+        rows = {run: row for run in runs if (row := _row(run, resume_file, at["runs"])) is not None}
+        self.resumed = bool(rows)
+        if rows:
+            self.runs, self.step = list(rows), at["step"]
+        for run in self.runs:
+            run.cut_back(self.step if rows else None)
+        self._build([_initial(run.config, start) for run in self.runs])
+        if rows:
+            self.params.values.detach().copy_(saved["values"][list(rows.values())])
+            self.optimizer.exp_avg.copy_(saved["exp_avg"][list(rows.values())])
+            self.optimizer.exp_avg_sq.copy_(saved["exp_avg_sq"][list(rows.values())])
+
+    def _build(self, members: list[dict[str, Tensor]]) -> None:
+        stacked = {name: torch.stack([params[name] for params in members]).to(self.device) for name in members[0]}
+        self.params = StackedParameters(stacked)
+        decay = torch.tensor([run.config.training.weight_decay for run in self.runs], dtype=torch.float64)
+        self.optimizer = StackedAdamW(self.params, self.training, decay.to(self.device))
+        peak = [run.config.training.learning_rate for run in self.runs]
+        self.peak = torch.tensor(peak, dtype=torch.float64, device=self.device)
+
+    def train(self, on_evaluation: OnEvaluation | None, resume_every: float) -> None:
+        """Train every model to its end."""
+        kept = set(snapshot_steps(self.training))
+        saved_at = time.monotonic()
+        while True:
+            if not self.resumed:
+                last = self.step == self.training.steps
+                if last or self.step % self.training.evaluate_every == 0:
+                    self._evaluate(last, on_evaluation)
+                if self.step in kept:
+                    for index, run in enumerate(self.runs):
+                        run.write_snapshot(self.step, self.params.member(index))
+                if last or not self.runs:
+                    break
+                if self.step and time.monotonic() - saved_at >= resume_every:
+                    self._save()
+                    saved_at = time.monotonic()
+            self.resumed = False
+            self._update()
+        self.resume_file.unlink(missing_ok=True)
+
+    def _update(self) -> None:
+        inputs, targets = self._batch()
+        logits = self.family.forward(
+            self.params.tensors, inputs, self.model, answer_position=self.task.answer_position, prepared=self.prepared
+        )
+        self.params.differentiate(cross_entropy(logits[:, :, 0], targets).mean(-1).sum())
+        self.optimizer.step(self.peak * learning_rate_factor(self.training, self.step), self.step)
+        self.step += 1
+
+    def _batch(self) -> tuple[Int[Tensor, "model batch pos"], Int[Tensor, "model batch"]]:
+        """The examples of this step: for each model a function of its seed and the step."""
+        size = self.training.batch_size
+        n = len(self.train_set)
+        if size is None:
+            inputs, targets = self.train_set.inputs, self.train_set.targets
+            return inputs.expand(len(self.runs), *inputs.shape), targets.expand(len(self.runs), *targets.shape)
+        per_epoch = max(n // size, 1)
+        epoch, place = divmod(self.step, per_epoch)
+        rows = []
+        for run in self.runs:
+            seed = run.config.seed
+            if seed not in self.epochs or self.epochs[seed][0] != epoch:
+                order = generator(seed, "order", epoch).permutation(n)
+                self.epochs[seed] = (epoch, as_tensor(order).to(self.device))
+            rows.append(self.epochs[seed][1][place * size : (place + 1) * size])
+        chosen = torch.stack(rows)
+        return self.train_set.inputs[chosen], self.train_set.targets[chosen]
+
+    @torch.no_grad()
+    def _evaluate(self, last: bool, on_evaluation: OnEvaluation | None) -> None:
+        rate = (self.peak * learning_rate_factor(self.training, self.step)).tolist()
+        rows: list[dict[str, Any]] = [{"step": self.step, "learning_rate": value} for value in rate]
+        for name, examples in self.sets.items():
+            logits = self._logits(examples.inputs)
+            for index, row in enumerate(rows):
+                row.update(performance(logits[index], examples.targets, examples.rules, name))
+        bound = self.training.stop_below
+        done = [last or (bound is not None and row["test_loss"] < bound) for row in rows]
+        for index, (run, row) in enumerate(zip(self.runs, rows, strict=True)):
+            if done[index]:
+                run.write_snapshot(self.step, self.params.member(index))
+                row["final"] = True
+            run.append_metrics(row)
+        if on_evaluation is not None:
+            on_evaluation(self.step, rows)
+        if any(done) and not last:
+            self._keep([index for index, end in enumerate(done) if not end])
+
+    def _keep(self, indices: list[int]) -> None:
+        """Go on with these members only."""
+        old, optimizer = self.params, self.optimizer
+        self.runs = [self.runs[index] for index in indices]
+        if not self.runs:
+            return
+        self._build([old.member(index) for index in indices])
+        self.optimizer.exp_avg.copy_(optimizer.exp_avg[indices])
+        self.optimizer.exp_avg_sq.copy_(optimizer.exp_avg_sq[indices])
+
+    def _logits(self, inputs: Int[Tensor, "example pos"]) -> Tensor:
+        """Logits of every model at the answer position, [model, example, d_vocab_out]."""
+        chunks = [
+            self.family.forward(
+                self.params.tensors,
+                chunk.expand(len(self.runs), *chunk.shape),
+                self.model,
+                answer_position=self.task.answer_position,
+                prepared=self.prepared,
+            )[:, :, 0]
+            for chunk in inputs.split(_CHUNK)
+        ]
+        return torch.cat(chunks, dim=1)
+
+    def _save(self) -> None:
+        """Write the resume file; the previous one stays until this one is whole."""
+        tensors = {
+            "values": self.params.values,
+            "exp_avg": self.optimizer.exp_avg,
+            "exp_avg_sq": self.optimizer.exp_avg_sq,
+        }
+        write_tensors(self.resume_file, tensors, {"step": self.step, "runs": [run.name for run in self.runs]})
+
+
+def _row(run: Run, resume_file: Path, names: list[str]) -> int | None:
+    """A run's place in the resume file. A lone run is the only one in its own; folders may have been renamed since."""
+    if run.path == resume_file.parent:
+        return 0 if names else None
+    ends = [name.rpartition("/")[2] for name in names]
+    return ends.index(run.path.name) if run.path.name in ends else None
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise UserError(
+            f"expected a device that is here, such as cpu, got {device!r}: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _members(
+    task: Task,
+    model: Any,
+    init: Initialization,
+    training: TrainingConfig,
+    seeds: list[int],
+    per_model: Mapping[str, Sequence[float]],
+    start: tuple[Run, int] | None,
+    command: str | None,
+) -> list[RunConfig]:
+    if not seeds:
+        raise UserError("expected at least one seed, got none")
+    if min(seeds) < 0:
+        raise UserError(f"expected seeds of at least 0, got {min(seeds)}")
+    for name, values in per_model.items():
+        if name not in PER_MODEL:
+            raise UserError(f"expected per_model fields among {', '.join(PER_MODEL)}, got {name!r}")
+        if len(values) != len(seeds):
+            raise UserError(f"expected one {name} per model, {len(seeds)} in all, got {len(values)}")
+    task_size = {"n_ctx": task.n_ctx, "d_vocab": task.d_vocab, "d_out": task.d_vocab_out}
+    for name, least in task_size.items():
+        if getattr(model, name) is None or getattr(model, name) < least:
+            raise UserError(
+                f"expected a model with {name} of at least {least} for this task, got {getattr(model, name)}"
+            )
+    origin = None if start is None else {"run": str(start[0].path), "step": start[0].resolve(start[1])}
+    if start is not None and start[0].config.model != model:
+        raise UserError(f"expected a start of the same architecture, {start[0].path} has another")
+    training_fields = {f.name for f in fields(TrainingConfig)}
+    configs = []
+    for index, seed in enumerate(seeds):
+        own = {name: values[index] for name, values in per_model.items()}
+        configs.append(
+            RunConfig(
+                task=task,
+                model=model,
+                init=replace(init, **{k: v for k, v in own.items() if k not in training_fields}),
+                training=replace(training, **{k: v for k, v in own.items() if k in training_fields}),
+                seed=seed,
+                start=origin,
+                command=command,
+                versions=library_versions(),
+            )
+        )
+    return configs
+
+
+def _folder_names(configs: list[RunConfig], per_model: Mapping[str, Sequence[float]]) -> list[str]:
+    """``.`` for one run; else ``seed-0`` …, with the fields that differ where a seed occurs twice."""
+    if len(configs) == 1:
+        return ["."]
+    names = [f"seed-{config.seed}" for config in configs]
+    if len(set(names)) < len(names):
+        names = [
+            "-".join([name, *(f"{key}-{values[index]:g}" for key, values in per_model.items())])
+            for index, name in enumerate(names)
+        ]
+    if len(set(names)) < len(names):
+        raise UserError(f"expected runs that differ, got the same one twice: {', '.join(names)}")
+    return names
+
+
+def _refuse_other_run(path: Path, config: RunConfig, sha256: str) -> None:
+    if not (path / "config.json").is_file():
+        if path.exists() and not path.is_dir():
+            raise UserError(f"expected a folder at {path}, found a file: choose another --out")
+        begun = (_RESUME, "snapshots", "split.safetensors")  # all that a run killed at its very start may have left
+        others = path.iterdir() if path.is_dir() else ()
+        if any(child.name not in begun and child.suffix != ".tmp" for child in others):
+            raise UserError(
+                f"expected an empty folder or a run to continue at {path}, found other files: choose another --out"
+            )
+        return
+    found = Run.load(path)
+    ours, theirs = config.decides(), found.config.decides()
+    differ = [key for key in ours if ours[key] != theirs[key]]
+    if not differ and found.split[1]["train_set_sha256"] != sha256:
+        differ = ["split"]
+    if differ:
+        raise UserError(
+            f"{path} holds another run (it differs in {', '.join(differ)}): choose another folder, or remove it"
+        )
+
+
+def _initial(config: RunConfig, start: tuple[Run, int] | None) -> dict[str, Tensor]:
+    if start is not None:
+        run, step = start
+        return {name: value.to(getattr(torch, config.training.dtype)) for name, value in run.params(step).items()}
+    shapes = model_family(config.model).shapes(config.model)
+    return initialize(shapes, config.model, config.init, config.seed, config.training.dtype)
+
+
+def _on(examples: Examples, device: str) -> Examples:
+    return Examples(
+        inputs=examples.inputs.to(device),
+        targets=examples.targets.to(device),
+        rules={name: answers.to(device) for name, answers in examples.rules.items()},
+    )

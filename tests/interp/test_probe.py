@@ -1,0 +1,157 @@
+"""The probe: which analyses run, the JSON others read, and a page that needs no network."""
+
+import html
+import json
+import types
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from interp import fourier
+from interp.probe import ANALYSES, examine, main, run_folders
+from interp.report.page import page
+from interp.subject import Subject
+from tasks.anchor import AnchorComposition
+from tasks.base import UserError
+from tasks.models.config import TransformerConfig
+from tasks.models.constructed import clock, mirror
+from tasks.models.initialization import Initialization
+from tasks.modular import ModularArithmetic
+from tasks.training.config import TrainingConfig
+from tasks.training.trainer import train
+
+ADDITION = ModularArithmetic(p=13, train_fraction=0.5)
+ANCHORS = AnchorComposition(key_low=20, key_high=39, sequence_length=5, d_vocab=64, split_modulus=7)
+MODEL = TransformerConfig(n_layers=1, d_model=16, n_heads=2, d_head=8, d_mlp=24, d_vocab=14, d_vocab_out=13, n_ctx=3)
+
+
+@pytest.fixture(scope="module")
+def addition():
+    return examine(Subject.of(*clock(ADDITION, (2, 3, 5)), ADDITION, step=7, name="clock"))
+
+
+@pytest.fixture(scope="module")
+def anchors():
+    return examine(Subject.of(*mirror(ANCHORS), ANCHORS, name="mirror"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("checkpoints") / "run"
+    training = TrainingConfig(steps=4, evaluate_every=2, snapshots=(2,))
+    return train(ADDITION, MODEL, Initialization(), training, out=out)[0].path
+
+
+def test_each_task_gets_the_analyses_that_apply_to_it(addition, anchors) -> None:
+    assert list(addition.results) == ["fourier", "condensation", "rank"]
+    assert list(anchors.results) == ["counterfactual", "condensation", "rank"]
+    assert addition.verdict.solution == "generalising by Fourier multiplication"
+    assert anchors.verdict.solution == "symmetric"
+
+
+def test_the_json_has_the_published_keys(addition, anchors) -> None:
+    found = json.loads(json.dumps(addition.to_dict(), allow_nan=False))
+    assert set(found) >= {"run", "task", "step", "verdict", "performance", "analyses"}
+    assert (found["run"], found["step"], found["task"]["family"], found["task"]["p"]) == ("clock", 7, "modular", 13)
+    assert set(found["verdict"]) >= {"solution", "sentence"}
+    assert set(found["performance"]) == {"train_loss", "test_loss", "train_accuracy", "test_accuracy"}
+    assert found["analyses"]["fourier"]["key_frequencies"] == [2, 3, 5]
+    swaps = json.loads(json.dumps(anchors.to_dict(), allow_nan=False))["analyses"]["counterfactual"]
+    assert (swaps["inferential"], swaps["symmetric"], swaps["other"]) == (0.0, 1.0, 0.0)
+
+
+def test_every_analysis_in_the_table_keeps_the_contract() -> None:
+    for module_name, families in ANALYSES.values():
+        module = __import__(module_name, fromlist=["analyze"])
+        assert module.TAKES in ("subject", "trajectory", "ensemble")
+        assert callable(module.analyze)
+        assert callable(module.figures)
+        assert set(families) <= {"anchor", "modular"}
+
+
+def test_a_module_of_ones_own_is_an_analysis_too() -> None:
+    own = types.ModuleType("somebodys.width")
+    own.analyze = lambda subject: fourier.analyze(subject)  # type: ignore[attr-defined]
+    report = examine(Subject.of(*clock(ADDITION, (2, 3, 5)), ADDITION), [own])
+    assert list(report.results) == ["width"]
+
+
+def test_an_unknown_analysis_and_a_module_without_analyze_are_refused() -> None:
+    subject = Subject.of(*clock(ADDITION, (2, 3, 5)), ADDITION)
+    with pytest.raises(UserError, match="expected analyses among fourier"):
+        examine(subject, ["fourrier"])
+    with pytest.raises(UserError, match="has none"):
+        examine(subject, [types.ModuleType("empty")])
+
+
+def test_an_operation_without_a_circle_is_skipped_and_says_why() -> None:
+    task = ModularArithmetic(p=13, operation="x2+xy+y2")
+    report = examine(Subject.of(*clock(ADDITION, (2, 3, 5)), task))
+    assert "expected a model of add or subtract" in report.skipped["fourier"]
+    assert "fourier" not in report.results
+
+
+def test_the_page_stands_alone(addition, anchors) -> None:
+    text = page([addition, anchors])
+    assert text.count(get_plotlyjs()) == 1
+    text = text.replace(get_plotlyjs(), "")
+    for reference in ('src="http', "src='http", 'href="http', "@import"):
+        assert reference not in text
+    for report in (addition, anchors):
+        assert html.escape(report.verdict.sentence) in text
+    assert "run-0-fourier-logits" in text
+    assert "run-1-counterfactual-table" in text
+
+
+def test_the_command_prints_a_verdict_per_run_and_writes_json_and_report(folder, tmp_path, capsys) -> None:
+    main([str(folder), "--json", str(tmp_path / "out.json"), "--report", str(tmp_path / "out.html")])
+    printed = capsys.readouterr().out
+    assert "undetermined" in printed
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [(entry["step"], entry["verdict"]["solution"]) for entry in found] == [(4, "undetermined")]
+    assert "undetermined" in (tmp_path / "out.html").read_text()
+
+
+def test_all_steps_are_probed_in_order_and_json_alone_goes_to_standard_output(folder, capsys) -> None:
+    main([str(folder), "--step", "all", "--only", "rank", "--json", "-"])
+    found = json.loads(capsys.readouterr().out)
+    assert [entry["step"] for entry in found] == [0, 2, 4]
+    assert all(list(entry["analyses"]) == ["rank"] for entry in found)
+
+
+def test_a_folder_of_run_folders_stands_for_them(folder) -> None:
+    assert run_folders([folder.parent]) == [folder]
+
+
+def test_without_a_run_the_checkpoints_are_probed_but_not_those_for_tests(folder, monkeypatch) -> None:
+    (folder.parent / "tiny").mkdir(exist_ok=True)
+    monkeypatch.chdir(folder.parent.parent)
+    monkeypatch.setattr("interp.probe.CHECKPOINTS", folder.parent)
+    assert run_folders([]) == [folder]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--step", "3"], "has none at 3: it has 0, 2, 4"),
+        (["--step", "first"], "expected a step number, last or all, got 'first'"),
+        (["--only", "fourrier"], "expected analyses among"),
+        (["--report", "/nowhere/at/all.html"], "does not exist"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(folder, capsys, arguments, message) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([str(folder), *arguments])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_outside_a_checkout_the_probe_says_what_to_give_it(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2
+    assert "python -m interp.probe RUN" in capsys.readouterr().err

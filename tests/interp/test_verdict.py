@@ -1,0 +1,104 @@
+"""The verdict on models whose solution was built in, and what it says when a condition fails."""
+
+from dataclasses import replace
+
+import pytest
+
+from interp import counterfactual, fourier
+from interp.subject import Subject
+from interp.verdict import anchor_verdict, conclude, modular_verdict
+from tasks.anchor import AnchorComposition
+from tasks.models.constructed import clock, composer, lookup_table, mirror, pizza
+from tasks.modular import ModularArithmetic
+
+ANCHORS = AnchorComposition(key_low=20, key_high=39, sequence_length=5, d_vocab=64, split_modulus=7)
+ADDITION = ModularArithmetic(p=23, train_fraction=0.4)
+
+
+def anchors(build, task: AnchorComposition = ANCHORS):
+    return counterfactual.analyze(Subject.of(*build(task), task))
+
+
+def test_hand_built_anchor_models_are_called_by_their_names() -> None:
+    assert anchor_verdict(replace(anchors(composer), seen=1.0)).solution == "inferential"
+    assert anchor_verdict(anchors(mirror)).solution == "symmetric"
+
+
+def test_random_weights_are_undetermined() -> None:
+    subject = Subject.of(*mirror(ANCHORS), ANCHORS).randomized(0)
+    verdict = anchor_verdict(counterfactual.analyze(subject))
+    assert verdict.solution == "undetermined"
+    assert "seen pairs are not fitted" in verdict.sentence
+
+
+def test_a_model_that_recites_single_keys_is_memorising() -> None:
+    found = anchors(mirror)
+    recites = replace(
+        found,
+        unseen=0.02,
+        intervals=replace(
+            found.intervals,
+            inferential=replace(found.intervals.inferential, value=0.01, low=0.0),
+            symmetric=replace(found.intervals.symmetric, value=0.05, low=0.02),
+        ),
+    )
+    assert anchor_verdict(recites).solution == "memorising"
+
+
+def test_a_share_whose_interval_reaches_too_low_is_undetermined() -> None:
+    found = anchors(mirror)
+    wide = replace(found.intervals, symmetric=replace(found.intervals.symmetric, value=0.95, low=0.7))
+    assert anchor_verdict(replace(found, intervals=wide)).solution == "undetermined"
+
+
+def test_a_placebo_that_answers_alike_forbids_a_verdict() -> None:
+    verdict = anchor_verdict(replace(anchors(mirror), placebo=0.2))
+    assert verdict.solution == "undetermined"
+    assert "without a common anchor" in verdict.sentence
+
+
+def test_a_task_whose_rules_agree_everywhere_is_undetermined() -> None:
+    task = AnchorComposition(
+        key_low=20,
+        key_high=39,
+        sequence_length=5,
+        d_vocab=64,
+        split_modulus=7,
+        relabelled=(),
+        held_out=((3, 4), (4, 3)),
+    )
+    assert "no pair is held out" in anchor_verdict(anchors(mirror, task)).sentence
+
+
+def test_the_clock_generalises_by_fourier_multiplication() -> None:
+    subject = Subject.of(*clock(ADDITION, (2, 3, 5, 9)), ADDITION)
+    verdict = modular_verdict(ADDITION, subject.performance, fourier.analyze(subject))
+    assert verdict.solution == "generalising by Fourier multiplication"
+
+
+def test_the_pizza_generalises_but_its_logits_are_no_pure_cosines_of_the_sum() -> None:
+    subject = Subject.of(*pizza(ADDITION, (2, 3, 5, 9)), ADDITION)  # they shrink with |cos ω(a−b)/2|
+    verdict = modular_verdict(ADDITION, subject.performance, fourier.analyze(subject))
+    assert subject.performance["test_accuracy"] == 1.0
+    assert verdict.solution == "undetermined"
+    assert "explain less than 90%" in verdict.sentence
+
+
+def test_a_lookup_table_is_memorising() -> None:
+    subject = Subject.of(*lookup_table(ADDITION), ADDITION)
+    verdict = conclude(subject, {"fourier": fourier.analyze(subject)})
+    assert subject.performance["train_accuracy"] == 1.0
+    assert verdict.solution == "memorising"
+
+
+def test_generalising_without_the_fourier_analysis_says_what_is_missing() -> None:
+    subject = Subject.of(*clock(ADDITION, (2, 3, 5, 9)), ADDITION)
+    verdict = conclude(subject, {})
+    assert verdict.solution == "undetermined"
+    assert "how was not asked" in verdict.sentence
+
+
+def test_the_sentence_carries_its_numbers() -> None:
+    sentence = anchor_verdict(anchors(mirror)).sentence
+    for part in ("symmetric:", "(4,3)", "100.0% (95 % CI", "seen pairs 100.0%", "placebo 0.0%", "random weights"):
+        assert part in sentence
