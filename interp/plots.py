@@ -94,6 +94,7 @@ def bars(
         ]
     )
     figure.update_layout(barmode="group", bargap=0.25)
+    figure.update_yaxes(rangemode="tozero")
     return _finished(figure, title=title, x=x, y=y, caption=caption, threshold=threshold, log_y=log_y)
 
 
@@ -126,7 +127,7 @@ def lines(
     for index, (name, values) in enumerate(series.items()):
         line = {
             "color": (colours or {}).get(name, theme.colour(name, index)),
-            "dash": (dashes or {}).get(name, theme.DASHES.get(name.split()[-1], "solid")),
+            "dash": (dashes or {}).get(name, theme.dash(name, index)),
         }
         traces.append(go.Scatter(name=name, x=list(at)[: len(values)], y=list(values), mode="lines", line=line))
     figure = _finished(go.Figure(traces), title=title, x=x, y=y, caption=caption, threshold=threshold, log_y=log_y)

@@ -15,6 +15,7 @@ MAGNITUDE = "Viridis"
 CATEGORIES = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 CONTROL = "#9A9A9A"
 DASHES = {"train": "solid", "test": "dash"}
+FURTHER_DASHES = ("solid", "dot", "dashdot")  # where there are more series than colours
 FONT = "Inter, Helvetica, Arial, sans-serif"
 INK = "#222222"
 SOFT_INK = "#5A5A5A"
@@ -29,6 +30,12 @@ def seed_colour(seed: int) -> str:
 def colour(name: str, index: int) -> str:
     """The colour of a series: grey for a control, else that of its number."""
     return CONTROL if name == "random weights" or name.startswith("control") else seed_colour(index)
+
+
+def dash(name: str, index: int) -> str:
+    """The dash of a series: by the last word of its name for train and test, else solid until the colours run out."""
+    further = FURTHER_DASHES[index // len(CATEGORIES) % len(FURTHER_DASHES)]
+    return DASHES.get(name.split()[-1], further)
 
 
 @cache

@@ -30,6 +30,8 @@ NEITHER = 0.20
 """Share of a candidate rule up to which a reciting model does not follow it."""
 GUESSING = 0.99
 """Share of the loss of guessing, ln p, from which a loss is no better than guessing."""
+FEW = 0.25
+"""Largest number of key frequencies, as a share of p: a recited table has power at all of the p/2 there are."""
 COSINES = 0.90
 """Share of the logits' variance in cos ω(a+b−c) of the key frequencies that Fourier multiplication must explain."""
 
@@ -50,7 +52,7 @@ ANCHOR_RULE = (
 )
 MODULAR_RULE = (
     f"Fourier multiplication: test accuracy ≥ {FITTED}, cosines of the key frequencies ≥ {COSINES} of the logits' "
-    f"variance and those of random weights ≤ {PLACEBO}; memorising: train accuracy ≥ {FITTED}, test accuracy "
+    f"variance, at most {FEW} p of them, and those of random weights ≤ {PLACEBO}; memorising: train accuracy ≥ {FITTED}, test accuracy "
     f"≤ {RECITES} and test loss no better than that of guessing, ln p"
 )
 
@@ -127,6 +129,7 @@ def modular_verdict(task: ModularArithmetic, performance: Mapping[str, float], r
         test >= FITTED
         and result is not None
         and result.cos_variance >= COSINES
+        and len(result.key_frequencies) <= FEW * task.p
         and result.control_cos_variance <= PLACEBO
     ):
         solution = "generalising by Fourier multiplication"
@@ -139,7 +142,7 @@ def modular_verdict(task: ModularArithmetic, performance: Mapping[str, float], r
         elif result is None:
             doubt = "it generalises, how was not asked (fourier was not run or does not apply)"
         else:
-            doubt = f"it generalises, but cosines of its key frequencies explain less than {COSINES:.0%} of its logits"
+            doubt = f"it generalises, but no few cosines explain {COSINES:.0%} of its logits"
         numbers = f"{doubt}; {numbers}"
     return Verdict(solution=solution, sentence=f"{solution}: {numbers}{found}.", rule=MODULAR_RULE)
 

@@ -76,6 +76,10 @@ class AnchorComposition(Fields):
         for pair in taught:
             if pair in self.held_out or taught.count(pair) > 1:
                 raise UserError(f"expected one role for the pair {pair}, got two")
+        if not self.trained_pairs:
+            raise UserError("expected at least one trained pair, got every pair held out")
+        if self.split_modulus < 2:
+            raise UserError(f"expected a split_modulus of at least 2, got {self.split_modulus}")
         if self.sequence_length < 3:
             raise UserError(
                 f"expected a sequence_length of at least 3 (key and two anchors), got {self.sequence_length}"
@@ -166,7 +170,8 @@ class AnchorComposition(Fields):
                 for at in range(self.sequence_length - 2)
                 for x in self.keys
                 if (x % self.split_modulus == at) == unseen
-            ]
+            ],
+            dtype=np.int64,
         ).reshape(-1, 2)
 
     def place(

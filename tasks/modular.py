@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -69,8 +69,8 @@ class ModularArithmetic(Fields):
         data_seed: seed of the split.
 
     Raises:
-        UserError: p < 2, p not prime for a division, a fraction outside (0, 1], a mask of the wrong shape, no training
-            pair.
+        UserError: p < 2, p not prime for a division, an unknown choice, a fraction outside (0, 1], a mask of the wrong
+            shape, no training pair.
     """
 
     family: ClassVar[str] = "modular"
@@ -87,6 +87,10 @@ class ModularArithmetic(Fields):
             raise UserError(f"expected a modulus p of at least 2, got {self.p}")
         if self.operation not in _OPERATIONS:
             raise UserError(f"expected an operation among {', '.join(_OPERATIONS)}, got {self.operation!r}")
+        if self.form not in get_args(Form):
+            raise UserError(f"expected a form among {', '.join(get_args(Form))}, got {self.form!r}")
+        if isinstance(self.split, str) and self.split not in get_args(Split):
+            raise UserError(f"expected a split among {', '.join(get_args(Split))}, got {self.split!r}")
         if self.operation in _NEEDS_PRIME and not is_prime(self.p):
             raise UserError(f"expected a prime p for {self.operation}, got {self.p}: not every element has an inverse")
         if not 0 < self.train_fraction <= 1:

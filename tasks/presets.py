@@ -34,11 +34,11 @@ def fitted(model: TransformerConfig, task: Task) -> TransformerConfig:
 def modular(size: Size) -> Preset:
     """Modular addition. *paper*: the mainline run of Nanda et al. 2023 (arXiv 2301.05217)."""
     if size == "tiny":
-        task = ModularArithmetic(p=13, train_fraction=0.7)
+        task = ModularArithmetic(p=23, train_fraction=0.7)
         model = TransformerConfig(
-            n_layers=1, d_model=32, n_heads=2, d_head=16, d_mlp=64, d_vocab=14, n_ctx=3, mlp_bias=True
+            n_layers=1, d_model=32, n_heads=2, d_head=16, d_mlp=64, d_vocab=24, n_ctx=3, mlp_bias=True
         )
-        training = TrainingConfig(steps=1_500, learning_rate=3e-3, snapshots=5)
+        training = TrainingConfig(steps=2_500, learning_rate=3e-3, snapshots=(0, 200))
     elif size == "default":
         task = ModularArithmetic(p=59, train_fraction=0.4)
         model = TransformerConfig(
@@ -61,9 +61,9 @@ def anchor(size: Size) -> Preset:
     """Anchor composition. *paper*: the two-layer model of Zhang et al. 2024 (arXiv 2405.05409) as its logged runs had
     it (warm-up × 20); γ is the init scale: 0.5 large, 0.8 small, at d_model 400."""
     if size == "tiny":
-        task = AnchorComposition(sequence_length=4, sequences_per_pair=2_000)
-        model = _post_ln(d_model=32, n_ctx=4)
-        training = _warm_cosine(steps=300, batch_size=256, learning_rate=3e-3, warmup_steps=30, snapshots=3)
+        task = AnchorComposition(sequence_length=4, sequences_per_pair=2_000, d_vocab=110)
+        model = replace(_post_ln(d_model=32, n_ctx=4), d_mlp=64)
+        training = _warm_cosine(steps=1_500, batch_size=256, learning_rate=3e-3, warmup_steps=100, snapshots=(0,))
     elif size == "default":
         task = AnchorComposition()
         model = _post_ln(d_model=64, n_ctx=9)
@@ -90,7 +90,7 @@ def _post_ln(d_model: int, n_ctx: int) -> TransformerConfig:
 
 
 def _warm_cosine(
-    *, steps: int, batch_size: int, learning_rate: float, warmup_steps: int, snapshots: int
+    *, steps: int, batch_size: int, learning_rate: float, warmup_steps: int, snapshots: int | tuple[int, ...]
 ) -> TrainingConfig:
     return TrainingConfig(
         steps=steps,
@@ -103,7 +103,7 @@ def _warm_cosine(
         warmup_from=0.05,
         decay="cosine",
         decay_to=0.05,
-        evaluate_every=max(steps // 60, 1),
+        evaluate_every=max(steps // 50, 100),
         snapshots=snapshots,
     )
 

@@ -135,19 +135,25 @@ def lookup_table(task: ModularArithmetic) -> Constructed:
     return built
 
 
-def composer(task: AnchorComposition) -> Constructed:
+def composer(task: AnchorComposition, *, exceptions: bool = False) -> Constructed:
     """The inferential solution: the first anchor is applied to the key where it stands, the second to the result.
 
     Layer 1, head 0 brings the key to both anchors (the latest token that is no anchor), head 1 tells each position
     whether an anchor precedes it; the MLP turns (key, a1) into the value g(x; a1) at the first anchor, and names a2 at
     the second. Layer 2 brings both to the last position, and the MLP turns (value, a2) into the answer. It knows each
-    anchor's map and no pair, except for the relabelled ones: there the taught answer is written over the rule's.
+    anchor's map and no pair.
+
+    Args:
+        task: which anchors, keys and positions.
+        exceptions: also know the relabelled pairs: for them the taught answer is written over the rule's, so that every
+            trained pair is answered as it was taught.
 
     Raises:
         UserError: a composition that is no token.
     """
     keys, anchors = task.keys.tolist(), list(range(1, task.n_anchors + 1))
     values = sorted({task.anchors[a - 1](x) for a in anchors for x in keys})
+    relabelled = task.relabelled if exceptions else ()
     column = {value: i for i, value in enumerate(values)}
     n_tokens, n_values = task.d_vocab, len(values)
     at = _Layout(
@@ -155,7 +161,7 @@ def composer(task: AnchorComposition) -> Constructed:
         value=n_values, first=task.n_anchors, second=task.n_anchors,
         value_read=n_values, first_read=task.n_anchors, second_read=task.n_anchors, answer=n_tokens,
     )  # fmt: skip
-    d_mlp = max(task.n_anchors * (len(keys) + 2), task.n_anchors * n_values + len(task.relabelled) * len(keys))
+    d_mlp = max(task.n_anchors * (len(keys) + 2), task.n_anchors * n_values + len(relabelled) * len(keys))
     d_head = max(n_tokens, n_values + 2 * task.n_anchors, task.n_ctx)
     built = _empty(task, at, n_layers=2, n_heads=2, d_head=d_head, d_mlp=d_mlp)
     params = built.params
@@ -198,11 +204,12 @@ def composer(task: AnchorComposition) -> Constructed:
             reads = {at.start("value_read") + column[value]: 1.0, at.start("second_read") + a - 1: 1.0}
             _neuron(params, mlp, neuron, reads, -1.0, at.start("answer") + answer)
             neuron += 1
-    for (a, b, offset), x in product(task.relabelled, keys):
-        reads = {at.start("value_read") + column[task.anchors[a - 1](x)]: 1.0}
-        reads |= {at.start("first_read") + a - 1: 1.0, at.start("second_read") + b - 1: 1.0}
-        _neuron(params, mlp, neuron, reads, -2.0, at.start("answer") + x + offset, weight=2.0)
-        neuron += 1
+    for a, b, offset in relabelled:
+        for x in keys:
+            reads = {at.start("value_read") + column[task.anchors[a - 1](x)]: 1.0}
+            reads |= {at.start("first_read") + a - 1: 1.0, at.start("second_read") + b - 1: 1.0}
+            _neuron(params, mlp, neuron, reads, -2.0, at.start("answer") + x + offset, weight=2.0)
+            neuron += 1
     return built
 
 

@@ -47,6 +47,6 @@ class ModelFamily(Protocol):
         tap: Tap = untapped,
         answer_position: int | None = None,
         prepared: Any = None,
-    ) -> Float[Tensor, "model batch pos d_vocab_out"]:
+    ) -> Float[Tensor, "model batch shown d_vocab_out"]:
         """Logits of every model of the stack; only those at ``answer_position`` if one is given."""
         ...

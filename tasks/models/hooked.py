@@ -153,7 +153,12 @@ class HookedTransformer(HookedRootModule):
         keep_zero_biases: bool = False,
         **overrides: Any,
     ) -> Self:
-        """The same model as a transformer-lens model or state dict; see ``convert.from_transformer_lens``."""
+        """The same model as a transformer-lens model or state dict; see ``convert.from_transformer_lens``.
+
+        A model of ours is copied.
+        """
+        if isinstance(source, HookedTransformer):
+            return cls(source.config, dict(source.named_parameters()))
         config, params = convert.from_transformer_lens(source, keep_zero_biases=keep_zero_biases, **overrides)
         return cls(config, params)
 

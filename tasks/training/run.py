@@ -116,7 +116,8 @@ class Run:
             raise UserError(f"expected JSON in {path / 'config.json'}, it is cut short or damaged: {error}") from error
         if found > SCHEMA_VERSION:
             raise UserError(
-                f"expected a run of schema {SCHEMA_VERSION} or older, {path} has schema {found}: update rulelens to read it"
+                f"expected a run of schema {SCHEMA_VERSION} or older, {path} has schema {found}: "
+                "update rulelens to read it"
             )
         try:
             while found < SCHEMA_VERSION:

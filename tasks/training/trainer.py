@@ -17,7 +17,6 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -116,11 +115,11 @@ class Stack:
         self.sets = {name: _on(examples, device) for name, examples in self.sets.items()}
         self.epochs: dict[int, tuple[int, Tensor]] = {}
 
-        saved, at = read_tensors(resume_file) if resume_file.is_file() else ({}, {"runs": []})
-        rows = {run: row for run in runs if (row := _row(run, resume_file, at["runs"])) is not None}
+        saved, place = read_tensors(resume_file) if resume_file.is_file() else ({}, {})
+        rows = {run: row for run in runs if (row := _row(run, resume_file, place.get("runs", []))) is not None}
         self.resumed = bool(rows)
         if rows:
-            self.runs, self.step = list(rows), at["step"]
+            self.runs, self.step = list(rows), place["step"]
         for run in self.runs:
             run.cut_back(self.step if rows else None)
         self._build([_initial(run.config, start) for run in self.runs])

@@ -1,4 +1,4 @@
-"""The model tests under transformer-lens 3.9, in a virtual environment of their own: python tests/compat/run.py [DIRECTORY]
+"""The model tests under transformer-lens 3.9, in an environment of their own: python tests/compat/run.py [DIRECTORY]
 
 The environment (default ``.venv-tl39``) is built when it is missing or when the pins change. It has the pins of
 ``constraints.txt`` but for transformer-lens itself, and better-abc, which 3.9 imports and does not ask for.

@@ -67,6 +67,11 @@ def test_the_control_is_grey_and_a_seed_keeps_its_colour():
     assert len(set(theme.CATEGORIES)) == 8
 
 
+def test_no_two_of_twenty_series_look_alike():
+    figure = plots.lines([1, 2], {f"map {i}": [0.0, 1.0] for i in range(20)}, **NAMES)
+    assert len({(line.line.color, line.line.dash) for line in figure.data}) == 20
+
+
 def test_axes_are_logarithmic_on_request_and_a_threshold_is_drawn():
     figure = BUILT["lines"](log_x=True, log_y=True, threshold=2.0)
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")

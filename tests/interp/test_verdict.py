@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from interp import counterfactual, fourier
 from interp.subject import Subject
 from interp.verdict import anchor_verdict, conclude, modular_verdict
@@ -15,12 +13,16 @@ ANCHORS = AnchorComposition(key_low=20, key_high=39, sequence_length=5, d_vocab=
 ADDITION = ModularArithmetic(p=23, train_fraction=0.4)
 
 
+def knows_the_exception(task: AnchorComposition):
+    return composer(task, exceptions=True)
+
+
 def anchors(build, task: AnchorComposition = ANCHORS):
     return counterfactual.analyze(Subject.of(*build(task), task))
 
 
 def test_hand_built_anchor_models_are_called_by_their_names() -> None:
-    assert anchor_verdict(replace(anchors(composer), seen=1.0)).solution == "inferential"
+    assert anchor_verdict(anchors(knows_the_exception)).solution == "inferential"
     assert anchor_verdict(anchors(mirror)).solution == "symmetric"
 
 
@@ -81,7 +83,7 @@ def test_the_pizza_generalises_but_its_logits_are_no_pure_cosines_of_the_sum() -
     verdict = modular_verdict(ADDITION, subject.performance, fourier.analyze(subject))
     assert subject.performance["test_accuracy"] == 1.0
     assert verdict.solution == "undetermined"
-    assert "explain less than 90%" in verdict.sentence
+    assert "no few cosines explain 90%" in verdict.sentence
 
 
 def test_a_lookup_table_is_memorising() -> None:
@@ -89,6 +91,15 @@ def test_a_lookup_table_is_memorising() -> None:
     verdict = conclude(subject, {"fourier": fourier.analyze(subject)})
     assert subject.performance["train_accuracy"] == 1.0
     assert verdict.solution == "memorising"
+
+
+def test_a_table_recited_in_full_is_no_circuit_although_cosines_explain_it() -> None:
+    task = ModularArithmetic(p=23, train_fraction=1.0)
+    subject = Subject.of(*lookup_table(task), task)
+    found = fourier.analyze(subject)
+    assert found.cos_variance > 0.99  # all 11 frequencies are key
+    performance = {"train_accuracy": 1.0, "test_accuracy": 1.0, "test_loss": 1e-6}
+    assert modular_verdict(task, performance, found).solution == "undetermined"
 
 
 def test_generalising_without_the_fourier_analysis_says_what_is_missing() -> None:

@@ -270,11 +270,20 @@ def test_a_file_that_is_no_weights_is_one_clear_line(model, tmp_path):
         HookedTransformer.from_transformer_lens(tmp_path / "nowhere.pt")
 
 
+@pytest.mark.parametrize("model", ["post-LN", "plain"], indirect=True)
+def test_a_model_of_ours_is_copied_as_it_is(model, tokens):
+    copy = HookedTransformer.from_transformer_lens(model)
+    assert copy.config == model.config
+    assert torch.equal(copy(tokens), model(tokens))
+    assert copy.W_E is not model.W_E
+
+
 def test_a_module_that_is_no_transformer_lens_model_is_refused():
     with pytest.raises(UserError, match="got Linear, which has no cfg"):
         HookedTransformer.from_transformer_lens(torch.nn.Linear(2, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the published weights are not here")
 def test_published_weights_reproduce_their_published_losses():
     model = HookedTransformer.from_transformer_lens(torch.load(PUBLISHED, weights_only=True, map_location="cpu"))

@@ -106,7 +106,7 @@ def test_tasks_keep_the_protocol_and_return_from_json_unchanged(task):
 
 
 def test_something_else_than_a_task_is_refused_by_type():
-    with pytest.raises(UserError, match="expected a task such as .*, got dict"):
+    with pytest.raises(UserError, match=r"expected a task such as .*, got dict"):
         as_task({"p": 7})
 
 

@@ -1,0 +1,63 @@
+"""Losses and shares worked by hand, and the small losses that float32 cannot hold."""
+
+import math
+
+import pytest
+import torch
+
+from tasks.training.objective import cross_entropy, performance
+
+
+def test_the_loss_of_equal_logits_is_the_logarithm_of_their_number():
+    assert cross_entropy(torch.zeros(2, 201), torch.tensor([0, 7])).tolist() == pytest.approx(
+        [math.log(201)] * 2, rel=1e-15
+    )
+
+
+@pytest.mark.parametrize("loss", [1e-6, 1e-9, 1e-12])
+def test_losses_down_to_1e_12_are_resolved(loss):
+    logits = torch.tensor([[-math.log(math.expm1(loss)), 0.0]])  # log(1 + e^−z) = loss
+    exact = math.log1p(math.exp(-float(logits[0, 0])))
+    # float64 holds 1 + x to 1.1e-16, so a loss of 1e-12 to about 2e-4 of itself
+    assert float(cross_entropy(logits, torch.tensor([0]))) == pytest.approx(exact, rel=1e-3)
+
+
+def test_float32_would_have_called_such_a_loss_zero():
+    logits, target = torch.tensor([[27.0, 0.0]]), torch.tensor([0])
+    assert float(torch.nn.functional.cross_entropy(logits, target)) == 0
+    assert float(cross_entropy(logits, target)) == pytest.approx(math.exp(-27), rel=1e-3)
+
+
+def test_the_gradient_of_a_small_loss_does_not_vanish():
+    logits = torch.tensor([[27.0, 0.0]], requires_grad=True)
+    cross_entropy(logits, torch.tensor([0])).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad[0].tolist() == pytest.approx([-math.exp(-27), math.exp(-27)], rel=1e-3)
+
+
+def test_the_loss_is_the_same_whatever_axes_stand_before():
+    logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(12).view(3, 4) % 5
+    stacked = cross_entropy(logits, targets)
+    assert stacked.dtype == torch.float64
+    assert all(stacked[i].equal(cross_entropy(logits[i], targets[i])) for i in range(3))
+
+
+def test_performance_is_mean_loss_accuracy_and_the_share_of_each_rule():
+    logits = torch.tensor([[9.0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]])
+    measured = performance(
+        logits,
+        torch.tensor([0, 1, 1, 1]),
+        {"first": torch.tensor([0, 0, 0, 0]), "last": torch.tensor([2, 2, 2, 2])},
+        "test",
+    )
+    right, wrong = math.log1p(2 * math.exp(-9)), 9 + math.log1p(2 * math.exp(-9))
+    assert measured == pytest.approx(
+        {"test_loss": (right + wrong) / 2, "test_accuracy": 0.5, "test_first": 0.5, "test_last": 0.25}
+    )
+
+
+def test_an_empty_set_has_no_loss_and_no_accuracy():
+    measured = performance(torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64), {}, "test")
+    assert set(measured) == {"test_loss", "test_accuracy"}
+    assert all(math.isnan(value) for value in measured.values())
