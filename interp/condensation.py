@@ -21,9 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.rank import linear_maps
 from interp.result import Result
-from interp.subject import Subject
+from interp.subject import Subject, linear_maps
 from tasks.base import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def cosines(W: Float[Tensor, "d_in neuron"]) -> Float[Tensor, "neuron neuron"]:
     """
     if W.ndim != 2:
         raise UserError(
-            f"expected a matrix [d_in, neuron], got shape {tuple(W.shape)}: pass one of rank.linear_maps(params)"
+            f"expected a matrix [d_in, neuron], got shape {tuple(W.shape)}: pass one of linear_maps(params)"
         )
     columns = W.double()
     norms = columns.norm(dim=0)
@@ -159,7 +158,7 @@ def analyze(subject: Subject, *, matrices: Sequence[str] | None = None, control_
 
     Args:
         subject: any model with attention.
-        matrices: other matrices, by parameter name, the headline first; any of ``rank.linear_maps(subject.params)``.
+        matrices: other matrices, by parameter name, the headline first; any of ``linear_maps(subject.params)``.
         control_seed: of the random weights.
 
     Raises:

@@ -94,6 +94,8 @@ def bars(
         ]
     )
     figure.update_layout(barmode="group", bargap=0.25)
+    if any(isinstance(category, str) for category in categories):
+        figure.update_xaxes(type="category")  # "+4" is a name here, not a number on a scale
     figure.update_yaxes(rangemode="tozero")
     return _finished(figure, title=title, x=x, y=y, caption=caption, threshold=threshold, log_y=log_y)
 

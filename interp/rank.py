@@ -9,7 +9,6 @@ shape, so every number comes with that of a Gaussian matrix of the same shape.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.result import Result
-from interp.subject import Subject
+from interp.subject import Subject, linear_maps
 from tasks.anchor import AnchorComposition
 from tasks.base import Task, UserError
 from tasks.modular import ModularArithmetic
@@ -83,24 +82,6 @@ def covariance_eigenvalues(rows: Float[Tensor, "row d"]) -> Float[Tensor, " rank
     """
     centred = rows.double() - rows.double().mean(0)
     return singular_values(centred).pow(2) / len(rows)
-
-
-def linear_maps(params: Mapping[str, Float[Tensor, "..."]]) -> dict[str, Float[Tensor, "d_in d_out"]]:
-    """Every weight matrix of a model in the orientation of ``x @ W``, under its parameter's name, heads side by side.
-
-    W_Q, W_K and W_V become [d_model, n_heads · d_head], W_O [n_heads · d_head, d_model]. Biases, LayerNorms and
-    positions are no maps and left out.
-    """
-    maps: dict[str, Tensor] = {}
-    for name, value in params.items():
-        kind = name.rsplit(".", 1)[-1]
-        if kind in ("W_Q", "W_K", "W_V"):
-            maps[name] = value.transpose(0, 1).flatten(1)
-        elif kind == "W_O":
-            maps[name] = value.flatten(0, 1)
-        elif kind in ("W_E", "W", "W_in", "W_out", "W_U"):
-            maps[name] = value
-    return maps
 
 
 def tokens_in_use(task: Task) -> Int[Tensor, " token"]:

@@ -214,3 +214,21 @@ class Ensemble:
 
     def __iter__(self) -> Iterator[Subject]:
         return iter(self.subjects)
+
+
+def linear_maps(params: Mapping[str, Float[Tensor, "..."]]) -> dict[str, Float[Tensor, "d_in d_out"]]:
+    """Every weight matrix of a model in the orientation of ``x @ W``, under its parameter's name, heads side by side.
+
+    W_Q, W_K and W_V become [d_model, n_heads · d_head], W_O [n_heads · d_head, d_model]. Biases, LayerNorms and
+    positions are no maps and left out.
+    """
+    maps: dict[str, Tensor] = {}
+    for name, value in params.items():
+        kind = name.rsplit(".", 1)[-1]
+        if kind in ("W_Q", "W_K", "W_V"):
+            maps[name] = value.transpose(0, 1).flatten(1)
+        elif kind == "W_O":
+            maps[name] = value.flatten(0, 1)
+        elif kind in ("W_E", "W", "W_in", "W_out", "W_U"):
+            maps[name] = value
+    return maps

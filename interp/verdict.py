@@ -51,9 +51,9 @@ ANCHOR_RULE = (
     f"≤ {RECITES} and neither rule above {NEITHER}"
 )
 MODULAR_RULE = (
-    f"Fourier multiplication: test accuracy ≥ {FITTED}, cosines of the key frequencies ≥ {COSINES} of the logits' "
-    f"variance, at most {FEW} p of them, and those of random weights ≤ {PLACEBO}; memorising: train accuracy ≥ {FITTED}, test accuracy "
-    f"≤ {RECITES} and test loss no better than that of guessing, ln p"
+    f"Fourier multiplication: test accuracy ≥ {FITTED}, cosines of the key frequencies, at most {FEW} p of them, "
+    f"≥ {COSINES} of the logits' variance, and those of random weights ≤ {PLACEBO}; memorising: train accuracy "
+    f"≥ {FITTED}, test accuracy ≤ {RECITES} and test loss no better than that of guessing, ln p"
 )
 
 

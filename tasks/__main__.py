@@ -210,9 +210,8 @@ def _train_parser(family: str, arguments: list[str]) -> Train[Any]:
         raise UserError(f"expected a preset tiny, default or paper, got {size!r}")
     base = preset(family, size)
     command: Any = Train[{"anchor": AnchorComposition, "modular": ModularArithmetic}[family]]
-    default = command(
-        task=base.task, model=base.model, init=base.init, training=base.training, out=tyro.MISSING, preset=size
-    )
+    default = command(task=base.task, model=base.model, init=base.init, training=base.training, out=Path(), preset=size)
+    object.__setattr__(default, "out", tyro.MISSING)  # the one option that must be given
     parsed = tyro.cli(
         command, prog=f"python -m tasks train {family}", args=arguments, default=default, registry=_option_types()
     )

@@ -65,7 +65,11 @@ class Task(Protocol):
     """A problem whose rule is known. Implementations are frozen dataclasses; see ``AnchorComposition``."""
 
     family: ClassVar[str]
-    data_seed: int
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of what was sampled and how it was split."""
+        ...
 
     @property
     def d_vocab(self) -> int:

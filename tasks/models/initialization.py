@@ -63,13 +63,14 @@ class Initialization(Fields):
         """Standard deviation of the weight tensor of this name and shape in a model of this configuration."""
         tensor = name.rsplit(".", 1)[-1]
         own = getattr(self, PARTS[tensor])
-        fan_in = {"W_O": math.prod(shape[:-1]), "W_out": shape[0], "W": shape[0]}.get(tensor, config.d_model)
+        fan_in: int = {"W_O": math.prod(shape[:-1]), "W_out": shape[0], "W": shape[0]}.get(tensor, config.d_model)
         if self.scheme == "power":
             return self.gain * fan_in ** -(self.gamma if own is None else own)
         scale = self.gain * (1.0 if own is None else own)
         if self.scheme == "gain":
             return scale / math.sqrt(fan_in)
-        return scale / math.sqrt((config.d_vocab or config.d_out) if tensor == "W_U" else config.d_model)
+        width: int = (config.d_vocab or config.d_out) if tensor == "W_U" else config.d_model
+        return scale / math.sqrt(width)
 
 
 def initialize(

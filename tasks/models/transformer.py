@@ -202,6 +202,10 @@ def _linear(
     b: Float[Tensor, "model d_out"] | None = None,
 ) -> Float[Tensor, "model *rest d_out"]:
     """x W + b for each model: one bmm with the rows of x flattened."""
+    if 1 in W.shape[1:]:  # a product of width one takes another path, and its bits depend on the stack: widen it
+        grow_in, grow_out = int(W.shape[1] == 1), int(W.shape[2] == 1)
+        wide = None if b is None else F.pad(b, (0, grow_out))
+        return _linear(F.pad(x, (0, grow_in)), F.pad(W, (0, grow_out, 0, grow_in)), wide)[..., : W.shape[2]]
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
     out = torch.bmm(flat, W) if b is None else torch.baddbmm(b.unsqueeze(1), flat, W)
     return out.reshape(*x.shape[:-1], W.shape[-1])

@@ -8,6 +8,7 @@ from tasks.base import Fields, UserError
 Dtype = Literal["float32", "float64"]
 Decay = Literal["constant", "cosine"]
 Decayed = Literal["all", "matrices"]
+Autocast = Literal["none", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class TrainingConfig(Fields):
         warmup_steps: linear rise from ``warmup_from`` · learning_rate to learning_rate.
         decay: what follows: ``constant``, or ``cosine`` down to ``decay_to`` · learning_rate at the last step.
         dtype: of the weights. Losses use float64 log-softmax whatever it is.
+        autocast: ``bfloat16`` takes the matrix products of a training step in bfloat16, which processors with matrix
+            units do many times faster; weights, sums and losses stay in ``dtype``, and evaluations are never rounded.
         evaluate_every: steps between lines of metrics.
         snapshots: number of log-spaced snapshots, the first step and the last among them, or the steps themselves.
         stop_below: end a model's training at the evaluation where its test loss falls below this.
@@ -48,6 +51,7 @@ class TrainingConfig(Fields):
     decay: Decay = "constant"
     decay_to: float = 0.0
     dtype: Dtype = "float32"
+    autocast: Autocast = "none"
     evaluate_every: int = 100
     snapshots: int | tuple[int, ...] = 10
     stop_below: float | None = None
@@ -63,7 +67,7 @@ class TrainingConfig(Fields):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"expected {name} of at least {least}, got {value}")
-        for name, choices in (("decayed", Decayed), ("decay", Decay), ("dtype", Dtype)):
+        for name, choices in (("decayed", Decayed), ("decay", Decay), ("dtype", Dtype), ("autocast", Autocast)):
             if getattr(self, name) not in get_args(choices):
                 raise UserError(f"expected {name} among {', '.join(get_args(choices))}, got {getattr(self, name)!r}")
         if not self.learning_rate > 0:

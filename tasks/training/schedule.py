@@ -32,5 +32,5 @@ def snapshot_steps(config: TrainingConfig) -> list[int]:
     """
     if isinstance(config.snapshots, tuple):
         return sorted({0, config.steps, *config.snapshots})
-    spaced = np.geomspace(1, config.steps, max(config.snapshots - 1, 1))
+    spaced = np.geomspace(1, config.steps, config.snapshots - 1) if config.snapshots > 2 else ()
     return sorted({0, config.steps, *(round(step) for step in spaced)})

@@ -11,7 +11,8 @@
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from shutil import rmtree
@@ -87,8 +88,11 @@ def train(
         weakref.finalize(runs[0], rmtree, folder, ignore_errors=True)
         for run in runs[1:]:
             run.__dict__["_keeps_folder"] = runs[0]
-    while pending := [run for run in runs if not run.finished]:  # twice where only some of them were begun before
-        Stack(pending, folder / _RESUME, device, start).train(on_evaluation, resume_every)
+    for leftover in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
+        leftover.unlink()
+    with _denormals_as_zero():
+        while pending := [run for run in runs if not run.finished]:  # twice where only some were begun before
+            Stack(pending, folder / _RESUME, device, start).train(on_evaluation, resume_every)
     (folder / _RESUME).unlink(missing_ok=True)
     return runs
 
@@ -159,9 +163,16 @@ class Stack:
 
     def _update(self) -> None:
         inputs, targets = self._batch()
-        logits = self.family.forward(
-            self.params.tensors, inputs, self.model, answer_position=self.task.answer_position, prepared=self.prepared
-        )
+        with torch.autocast(
+            torch.device(self.device).type, torch.bfloat16, enabled=self.training.autocast == "bfloat16"
+        ):
+            logits = self.family.forward(
+                self.params.tensors,
+                inputs,
+                self.model,
+                answer_position=self.task.answer_position,
+                prepared=self.prepared,
+            )
         self.params.differentiate(cross_entropy(logits[:, :, 0], targets).mean(-1).sum())
         self.optimizer.step(self.peak * learning_rate_factor(self.training, self.step), self.step)
         self.step += 1
@@ -254,6 +265,19 @@ def _check_device(device: str) -> None:
         raise UserError(
             f"expected a device that is here, such as cpu, got {device!r}: {str(error).splitlines()[0]}"
         ) from error
+
+
+@contextmanager
+def _denormals_as_zero() -> Iterator[None]:
+    """Numbers below 1e-38 count as 0: on a memorised training set most gradients are, and processors take them slowly.
+
+    The published modular-addition model takes 78 ms a step with it at step 7,850, and 222 ms without.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _members(

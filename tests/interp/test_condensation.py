@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interp import condensation, rank
-from interp.subject import Subject
+from interp import condensation
+from interp.subject import Subject, linear_maps
 from tasks.base import UserError
 from tasks.models.constructed import lookup_table, pizza
 from tasks.modular import ModularArithmetic
@@ -117,6 +117,6 @@ def test_any_linear_map_can_be_asked_for_and_no_other_name():
     subject = Subject.of(*lookup_table(task), task)
     result = condensation.analyze(subject, matrices=["unembed.W_U", "blocks.0.attn.W_O"])
     assert result.headline == "unembed.W_U"
-    assert torch.equal(result.cosines, condensation.cosines(rank.linear_maps(subject.params)["unembed.W_U"]))
+    assert torch.equal(result.cosines, condensation.cosines(linear_maps(subject.params)["unembed.W_U"]))
     with pytest.raises(UserError, match=r"no linear map 'W_Q': choose among embed\.W_E"):
         condensation.analyze(subject, matrices=["W_Q"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from interp import rank
-from interp.subject import Subject
+from interp.subject import Subject, linear_maps
 from tasks.anchor import AnchorComposition
 from tasks.models.config import TransformerConfig
 from tasks.models.constructed import composer, lookup_table
@@ -76,7 +76,7 @@ def test_covariance_eigenvalues_are_those_of_the_covariance_divided_by_n():
 def test_linear_maps_act_as_the_forward_pass_does():
     config = TransformerConfig(n_layers=1, d_model=6, n_heads=3, d_head=2, n_ctx=4, d_vocab=5, d_mlp=7)
     params = {name: gaussian(*shape, seed=i).float() for i, (name, shape) in enumerate(shapes(config).items())}
-    maps = rank.linear_maps(params)
+    maps = linear_maps(params)
     seen: dict[str, Tensor] = {}
 
     def tap(name: str, value: Tensor) -> Tensor:

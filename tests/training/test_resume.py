@@ -25,11 +25,9 @@ def fit(p, out, **options) -> list[Run]:
 
 
 def life(folder: Path) -> dict[str, str]:
-    """Every file of a run but its config: metrics as they stand, tensors by their checksum (safetensors writes the two keys
-    of its metadata in any order)."""
-    files = [
-        file for file in folder.rglob("*") if file.is_file() and file.suffix != ".tmp" and file.name != "config.json"
-    ]
+    """Every file of a run but its config: metrics as they stand, tensors by their checksum (safetensors writes the two
+    keys of its metadata in any order)."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "config.json"]
     return {
         str(file.relative_to(folder)): checksum(read_tensors(file)[0])
         if file.suffix == ".safetensors"
@@ -236,7 +234,7 @@ train(
         n_layers=1, d_model=16, n_heads=2, d_head=8, d_mlp=20, n_ctx=3, d_vocab=8, d_vocab_out=7, mlp_bias=True
     ),
     Initialization(),
-    TrainingConfig(steps=4000, learning_rate=1e-2, evaluate_every=10, snapshots=4),
+    TrainingConfig(steps=1000, learning_rate=1e-2, evaluate_every=20, snapshots=4),
     out=sys.argv[1],
     resume_every=0.02,
 )
@@ -244,21 +242,22 @@ train(
 
 
 @pytest.mark.slow
-def test_a_process_killed_by_sigkill_in_mid_training_comes_back_to_the_same_bits(modular, tmp_path):
-    p = modular
-    p.training = replace(p.training, steps=4_000, evaluate_every=10)
-    train(**vars(p), out=tmp_path / "undisturbed")
+def test_a_process_killed_by_sigkill_in_mid_training_comes_back_to_the_same_bits(tmp_path):
+    def child(folder: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    assert child(tmp_path / "undisturbed").wait() == 0
     folder = tmp_path / "killed"
-    for wait in (0.0, 0.3):  # seconds of training before the signal
-        child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], env=os.environ | {"OMP_NUM_THREADS": "1"})
-        grown = len(Run.load(folder).metrics) if folder.exists() else 0
-        while child.poll() is None and not (
-            (folder / "resume.safetensors").exists() and len(Run.load(folder).metrics) > grown + 2
+    for wait in (0.0, 0.1):  # seconds of training between the first new evaluations and the signal
+        begun = len(Run.load(folder).metrics) if folder.exists() else 0
+        process = child(folder)
+        while process.poll() is None and not (
+            (folder / "resume.safetensors").exists() and len(Run.load(folder).metrics) > begun + 2
         ):
             time.sleep(0.01)
         time.sleep(wait)
-        child.send_signal(signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
         assert not Run.load(folder).finished
-    train(**vars(p), out=folder)
+    assert child(folder).wait() == 0
     assert life(folder) == life(tmp_path / "undisturbed")

@@ -60,4 +60,4 @@ def test_snapshot_steps_ascend_from_the_first_step_to_the_last_and_are_no_more_t
     assert kept[0] == 0
     assert kept[-1] == steps
     assert kept == sorted(set(kept))
-    assert len(kept) <= max(count, 2) + 1
+    assert len(kept) <= max(count, 2)

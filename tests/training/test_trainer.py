@@ -23,6 +23,7 @@ SHAPES = {
         {"d_mlp": None, "n_heads": 2, "d_head": 1, "mlp_bias": False},
         {},
     ),
+    "one head of width one": ("modular", {"d_mlp": 1, "n_heads": 1, "d_head": 1}, {}),
     "post-LN, one head, batches": ("anchor", {}, {}),
     "post-LN, two odd heads, full batch": ("anchor", ODD | {"n_heads": 2}, {"batch_size": None}),
     "float64": ("modular", {}, {"dtype": "float64"}),
@@ -159,8 +160,8 @@ def test_a_start_of_another_architecture_or_without_the_step_is_refused(modular)
     origin = fit(modular)[0]
     with pytest.raises(UserError, match="expected a start of the same architecture"):
         fit(modular, model={"d_mlp": 8}, start=(origin, 0))
-    with pytest.raises(UserError, match=r"expected a step with a snapshot, .* has none at 5"):
-        fit(modular, start=(origin, 5))
+    with pytest.raises(UserError, match=r"expected a step with a snapshot, .* has none at 7"):
+        fit(modular, start=(origin, 7))
 
 
 def test_the_callback_sees_each_evaluation_of_each_model_as_it_is_recorded(modular):
