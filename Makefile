@@ -41,7 +41,7 @@ test-compat: $(INSTALLED)
 
 FOLDER ?= checkpoints
 checkpoints: $(INSTALLED)
-	$(BIN)/python tests/retrain.py $(FOLDER)
+	$(BIN)/python -P tests/retrain.py $(FOLDER)  # -P: tests/ holds folders named like the packages
 
 clean:
 	rm -rf $(VENV) .venv-tl39 build *.egg-info report.html

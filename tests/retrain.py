@@ -1,4 +1,4 @@
-"""Train shipped checkpoints again with their recorded commands and compare: ``python tests/retrain.py FOLDER``.
+"""Train shipped checkpoints again with their recorded commands and compare: ``python -P tests/retrain.py FOLDER``.
 
 Every run folder at FOLDER or below is trained again in a temporary folder by the command in its ``config.json``. On the
 machine and library versions it was made with, the weights come out the same to the bit; elsewhere rounding grows over

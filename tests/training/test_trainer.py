@@ -242,3 +242,17 @@ def test_a_mask_of_ones_own_travels_with_the_run(modular):
     loaded = Run.load(run.path)
     loaded.check_data()
     assert loaded.task.split_tensors()["train_mask"].equal(mask)
+
+
+def test_bfloat16_products_train_almost_the_same_and_evaluations_are_not_rounded(anchor):
+    plain, rounded = (fit(anchor, training={"autocast": autocast})[0] for autocast in ("none", "bfloat16"))
+    assert plain.metrics[0] == rounded.metrics[0]  # before the first update: the same weights, the same precision
+    assert not equal(plain.params(), rounded.params())
+    assert rounded.metrics[-1]["train_loss"] == pytest.approx(plain.metrics[-1]["train_loss"], rel=0.02)
+
+
+def test_denormal_numbers_are_zero_in_training_and_numbers_again_after_it(modular):
+    seen = []
+    fit(modular, on_evaluation=lambda step, rows: seen.append(float(torch.tensor(1e-30) * torch.tensor(1e-10))))
+    assert set(seen) == {0.0}
+    assert float(torch.tensor(1e-30) * torch.tensor(1e-10)) > 0
