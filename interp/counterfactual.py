@@ -68,7 +68,8 @@ class CounterfactualResult(Result):
     ``seen`` and ``seen_min`` are accuracies on trained pairs and seen keys, mean and worst pair; ``unseen`` is the mean
     on keys never trained at that position. ``placebo`` is the larger of the shares of a pair without common anchors
     that give the held-out pair's inferential or symmetric answer. ``deviations`` maps answer − inferential answer to
-    its share. Where no held-out pair tells the rules apart, the numbers about it are ``None``.
+    its share; ``symmetric_deviation`` is that of the symmetric answer, where it is the same for every key. Where no
+    held-out pair tells the rules apart, the numbers about it are ``None``.
     """
 
     held_out: Pair | None
@@ -78,6 +79,7 @@ class CounterfactualResult(Result):
     intervals: RuleShares | None
     unseen_intervals: RuleShares | None
     deviations: dict[int, float]
+    symmetric_deviation: int | None
     seen: float
     seen_min: float
     unseen: float
@@ -153,6 +155,7 @@ def analyze(subject: Subject, *, n_noise: int = N_NOISE, control_seed: int = 0) 
         intervals=found,
         unseen_intervals=None if held_out is None else rows[held_out, "unseen"].shares,
         deviations=deviations,
+        symmetric_deviation=_symmetric_deviation(task, held_out),
         seen=sum(seen) / len(seen),
         seen_min=min(seen),
         unseen=sum(unseen) / len(unseen),
@@ -182,6 +185,7 @@ def figures(result: CounterfactualResult) -> dict[str, "go.Figure"]:
             colour="share of answers that compose the anchors",
             caption=f"Seen keys. {'; '.join(roles)}; every other pair was taught by the rule.",
             signed=False,
+            limit=1.0,
             x_labels=anchors,
             y_labels=anchors,
             show_values=True,
@@ -190,14 +194,15 @@ def figures(result: CounterfactualResult) -> dict[str, "go.Figure"]:
     if result.held_out is not None:
         shown = sorted(list(result.deviations)[:SHOWN_DEVIATIONS])
         pair = "({},{})".format(*result.held_out)
+        mirrored = "" if result.symmetric_deviation is None else f", {result.symmetric_deviation:+d} is symmetric"
         made["deviations"] = plots.bars(
             [f"{deviation:+d}" if deviation else "0" for deviation in shown],
             {"model": [result.deviations[deviation] for deviation in shown]},
             title=f"Answers to {pair}, which was never trained",
             x="answer − answer by the rule",
             y="share of answers",
-            caption=f"0 is inferential. The {len(shown)} most frequent of {len(result.deviations)} deviations "
-            "on seen keys.",
+            caption=f"0 is inferential{mirrored}. Seen keys; the {len(shown)} most frequent of "
+            f"{len(result.deviations)} deviations.",
         )
     return made
 
@@ -222,6 +227,15 @@ def _row(
 def _units(examples: Examples, n_noise: int) -> Int[Tensor, " example"]:
     """The (key, position) each sequence of ``AnchorComposition.grid`` belongs to."""
     return torch.arange(len(examples)) // n_noise
+
+
+def _symmetric_deviation(task: AnchorComposition, held_out: Pair | None) -> int | None:
+    """Symmetric − inferential answer to the held-out pair, if it does not depend on the key."""
+    if held_out is None:
+        return None
+    rules = task.candidate_rules(held_out, task.keys)
+    difference = set((rules["symmetric"] - rules["inferential"]).tolist())
+    return difference.pop() if len(difference) == 1 else None
 
 
 def _placebo_pairs(task: AnchorComposition, held_out: Pair | None) -> tuple[Pair, ...]:

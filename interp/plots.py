@@ -38,18 +38,18 @@ def heatmap(
     Args:
         values: one sequence per row.
         title, x, y, colour, caption: of the figure, its axes and its colour bar.
-        signed: RdBu centred on 0, otherwise viridis from the smallest value.
-        limit: ends of a signed scale are ±limit; ``None``: the largest absolute value.
+        signed: RdBu centred on 0, otherwise viridis.
+        limit: the scale ends at ±limit, or 0 and limit where it is not signed; ``None``: at the largest absolute value,
+            or at the smallest and largest value.
         x_labels, y_labels: of columns and rows; ``None``: their indices.
         show_values: print each number in its cell.
     """
     if signed and limit is None:
         limit = max((abs(v) for row in values for v in row if math.isfinite(v)), default=0.0) or 1.0
-    scale = (
-        {"colorscale": theme.SIGNED, "zmin": -limit, "zmax": limit}
-        if signed and limit
-        else {"colorscale": theme.MAGNITUDE}
-    )
+    if signed and limit is not None:
+        scale = {"colorscale": theme.SIGNED, "zmin": -limit, "zmax": limit}
+    else:
+        scale = {"colorscale": theme.MAGNITUDE, "zmin": None if limit is None else 0, "zmax": limit}
     trace = go.Heatmap(
         z=[list(row) for row in values],
         x=None if x_labels is None else [str(label) for label in x_labels],

@@ -10,6 +10,9 @@ from tasks.training import Run
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 TINY = CHECKPOINTS / "tiny"
+needs_the_anchor_pair = pytest.mark.skipif(
+    not (CHECKPOINTS / "anchor-small-init").is_dir(), reason="not shipped yet: see notebooks/LOG.md"
+)
 
 
 def folders(where: Path) -> list[Path]:
@@ -49,6 +52,11 @@ def test_the_tiny_addition_model_multiplies_in_fourier_space_and_did_not_before(
 
 
 @pytest.mark.slow
+def test_the_tiny_anchor_model_is_symmetric() -> None:
+    assert examine(Subject.load(TINY / "anchor")).verdict.solution == "symmetric"
+
+
+@pytest.mark.slow
 def test_the_published_setting_grokked_as_promised() -> None:
     subject = Subject.load(CHECKPOINTS / "modular-addition")
     found = fourier.analyze(subject)
@@ -61,6 +69,7 @@ def test_the_published_setting_grokked_as_promised() -> None:
 
 
 @pytest.mark.slow
+@needs_the_anchor_pair
 @pytest.mark.parametrize(
     ("name", "follows", "other"), [("large", "symmetric", "inferential"), ("small", "inferential", "symmetric")]
 )
@@ -72,6 +81,7 @@ def test_the_scale_of_the_initial_weights_decides_what_the_held_out_pair_follows
     assert found.placebo <= 0.05
 
 
+@needs_the_anchor_pair
 def test_the_anchor_pair_differs_in_the_scale_of_its_initial_weights_alone() -> None:
     large, small = (Run.load(CHECKPOINTS / f"anchor-{name}-init").config for name in ("large", "small"))
     assert large.init.gamma < small.init.gamma

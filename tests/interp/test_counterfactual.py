@@ -33,6 +33,7 @@ def test_a_model_that_composes_is_inferential_on_the_held_out_pair(composes) -> 
 def test_a_model_that_mirrors_is_symmetric_on_the_held_out_pair(mirrors) -> None:
     assert (mirrors.inferential, mirrors.symmetric, mirrors.other) == (0.0, 1.0, 0.0)
     assert mirrors.deviations == {4: 1.0}
+    assert mirrors.symmetric_deviation == 4
 
 
 def test_every_trained_pair_is_seen_to_give_its_taught_answer(mirrors) -> None:
