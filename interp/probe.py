@@ -5,6 +5,7 @@ run folders, prints a table per run, and writes a report (one HTML file) or JSON
 """
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,12 +39,14 @@ class Report:
 
     Attributes:
         performance: loss and accuracy on train and test, and on what else the task measures.
+        control_performance: the same of random weights of the same shapes.
         results: name of an analysis → its result.
         skipped: name of an analysis that applies to the task family but not to this model → why.
     """
 
     subject: "Subject"
     performance: Mapping[str, float]
+    control_performance: Mapping[str, float]
     results: Mapping[str, Any]
     skipped: Mapping[str, str]
     verdict: "Verdict"
@@ -57,7 +60,8 @@ class Report:
             "task": task_to_dict(self.subject.task),
             "step": self.subject.step,
             "verdict": self.verdict.to_dict(),
-            "performance": {name: None if value != value else value for name, value in self.performance.items()},
+            "performance": _json_numbers(self.performance),
+            "control_performance": _json_numbers(self.control_performance),
             "analyses": {name: result.to_dict(arrays=arrays) for name, result in self.results.items()},
             "skipped": dict(self.skipped),
         }
@@ -69,6 +73,11 @@ class Report:
             f"<details><summary>{name}</summary>{result._repr_html_()}</details>"
             for name, result in self.results.items()
         )
+
+
+def _json_numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The numbers with NaN as JSON's null."""
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 def analysis_modules(names: Sequence[str | ModuleType] | None, family: str) -> dict[str, ModuleType]:
@@ -116,6 +125,7 @@ def examine(subject: "Subject", analyses: Sequence[str | ModuleType] | None = No
     return Report(
         subject=subject,
         performance=subject.performance,
+        control_performance=subject.randomized(0).performance,
         results=results,
         skipped=skipped,
         verdict=conclude(subject, results),
@@ -209,7 +219,10 @@ def _subjects(paths: Sequence[Path], step: str) -> "list[Subject]":
 def headline(report: Report) -> list[tuple[str, str]]:
     """Name and value of the numbers shown for a subject: performance, then each result's plain numbers beside
     controls."""
-    rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in report.performance.items()]
+    rows = [
+        (name.replace("_", " "), f"{value:.4g}  (random weights {report.control_performance[name]:.4g})")
+        for name, value in report.performance.items()
+    ]
     for name, result in report.results.items():
         plain = {key: value for key, value in result.to_dict().items() if isinstance(value, int | float | list | str)}
         for key, value in plain.items():

@@ -44,7 +44,7 @@ def modular(size: Size) -> Preset:
         model = TransformerConfig(
             n_layers=1, d_model=128, n_heads=4, d_head=32, d_mlp=256, d_vocab=60, n_ctx=3, mlp_bias=True
         )
-        training = TrainingConfig(steps=6_000, learning_rate=3e-3)
+        training = TrainingConfig(steps=3_000, learning_rate=3e-3)
     else:
         task = ModularArithmetic(p=113, train_fraction=0.3, split="python_shuffle")
         model = TransformerConfig(

@@ -55,6 +55,7 @@ def test_the_json_has_the_published_keys(addition, anchors) -> None:
     assert (found["run"], found["step"], found["task"]["family"], found["task"]["p"]) == ("clock", 7, "modular", 13)
     assert set(found["verdict"]) >= {"solution", "sentence"}
     assert set(found["performance"]) == {"train_loss", "test_loss", "train_accuracy", "test_accuracy"}
+    assert found["control_performance"]["test_accuracy"] < 0.5 < found["performance"]["test_accuracy"]
     assert found["analyses"]["fourier"]["key_frequencies"] == [2, 3, 5]
     swaps = json.loads(json.dumps(anchors.to_dict(), allow_nan=False))["analyses"]["counterfactual"]
     assert (swaps["inferential"], swaps["symmetric"], swaps["other"]) == (0.0, 1.0, 0.0)
