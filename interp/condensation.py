@@ -98,7 +98,7 @@ class MatrixCondensation(Result):
 
     ``directions`` counts groups of at least 5 neurons at threshold 0.7, ``condensed_share`` is the share of neurons in
     them; ``loose_…`` is the same at 0.4. ``opposite_share`` is the share of pairs with cosine below −0.7.
-    ``mean_cosine`` and ``max_cosine`` are of absolute values off the diagonal.
+    ``mean_absolute_cosine`` and ``max_absolute_cosine`` are of absolute values off the diagonal.
     """
 
     n_neurons: int
@@ -108,8 +108,8 @@ class MatrixCondensation(Result):
     loose_directions: int
     loose_condensed_share: float
     opposite_share: float
-    mean_cosine: float
-    max_cosine: float
+    mean_absolute_cosine: float
+    max_absolute_cosine: float
 
 
 def condensation(W: Float[Tensor, "d_in neuron"]) -> MatrixCondensation:
@@ -128,8 +128,8 @@ def condensation(W: Float[Tensor, "d_in neuron"]) -> MatrixCondensation:
         loose_directions=loose_directions,
         loose_condensed_share=loose_share,
         opposite_share=float((pairs < -THRESHOLD).double().mean()) if some else math.nan,
-        mean_cosine=float(pairs.abs().mean()) if some else math.nan,
-        max_cosine=float(pairs.abs().max()) if some else math.nan,
+        mean_absolute_cosine=float(pairs.abs().mean()) if some else math.nan,
+        max_absolute_cosine=float(pairs.abs().max()) if some else math.nan,
     )
 
 
@@ -142,11 +142,11 @@ class CondensationResult(Result):
     directions: int
     condensed_share: float
     opposite_share: float
-    mean_cosine: float
+    mean_absolute_cosine: float
     control_directions: int
     control_condensed_share: float
     control_opposite_share: float
-    control_mean_cosine: float
+    control_mean_absolute_cosine: float
     matrices: dict[str, MatrixCondensation]
     control: dict[str, MatrixCondensation]
     cosines: Float[Tensor, "neuron neuron"]
@@ -177,11 +177,11 @@ def analyze(subject: Subject, *, matrices: Sequence[str] | None = None, control_
         directions=head.directions,
         condensed_share=head.condensed_share,
         opposite_share=head.opposite_share,
-        mean_cosine=head.mean_cosine,
+        mean_absolute_cosine=head.mean_absolute_cosine,
         control_directions=beside.directions,
         control_condensed_share=beside.condensed_share,
         control_opposite_share=beside.opposite_share,
-        control_mean_cosine=beside.mean_cosine,
+        control_mean_absolute_cosine=beside.mean_absolute_cosine,
         matrices=found,
         control=control,
         cosines=cosines(maps[names[0]]),

@@ -5,6 +5,8 @@ the two candidate rules then give different answers: *inferential* composes the 
 gives what the mirror was taught (x − 6). Every other pair is asked too: there the rules agree, and the table says how
 well it was learnt.
 
+The first held-out pair whose rules differ is judged; all pairs are in the table.
+
 Controls: the placebo asks a pair that shares no anchor with the held-out one whether it, too, follows the held-out
 pair's answers; random weights of the same shape are asked the same questions.
 
@@ -67,9 +69,9 @@ class CounterfactualResult(Result):
 
     ``seen`` and ``seen_min`` are accuracies on trained pairs and seen keys, mean and worst pair; ``unseen`` is the mean
     on keys never trained at that position. ``placebo`` is the larger of the shares of a pair without common anchors
-    that give the held-out pair's inferential or symmetric answer. ``deviations`` maps answer − inferential answer to
-    its share; ``symmetric_deviation`` is that of the symmetric answer, where it is the same for every key. Where no
-    held-out pair tells the rules apart, the numbers about it are ``None``.
+    that give the held-out pair's inferential or symmetric answer on unseen keys. ``deviations`` maps answer −
+    inferential answer to its share; ``symmetric_deviation`` is that of the symmetric answer, where it is the same for
+    every key. Where no held-out pair tells the rules apart, the numbers about it are ``None``.
     """
 
     held_out: Pair | None
@@ -248,13 +250,16 @@ def _placebo_pairs(task: AnchorComposition, held_out: Pair | None) -> tuple[Pair
 def _placebo(
     subject: Subject, task: AnchorComposition, held_out: Pair | None, pairs: tuple[Pair, ...], n_noise: int
 ) -> float | None:
-    """The larger share of answers of other pairs that give the held-out pair's answer by either rule."""
+    """The larger share of answers of other pairs that give the held-out pair's answer by either rule.
+
+    On unseen keys, whose answers were not taught: on seen ones a fitted model could not fail it.
+    """
     if held_out is None or not pairs:
         return None
     shares: dict[str, list[float]] = {}
     for pair in pairs:
-        keys = task.combinations("seen")[:, 0].repeat(n_noise)
-        answers = subject.answers(task.grid(pair, "seen", n_noise).inputs)
+        keys = task.combinations("unseen")[:, 0].repeat(n_noise)
+        answers = subject.answers(task.grid(pair, "unseen", n_noise).inputs)
         for rule, expected in task.candidate_rules(held_out, torch.from_numpy(keys)).items():
             shares.setdefault(rule, []).append(float((answers == expected).double().mean()))
     return max(sum(values) / len(values) for values in shares.values())

@@ -241,6 +241,7 @@ class FourierResult(Result):
     neurons_explained_share: float | None
     gini_embedding: float
     gini_logits: float | None
+    key_count: int
     control_key_count: int
     control_cos_variance: float
     control_neurons_explained_share: float | None
@@ -296,6 +297,7 @@ def analyze(subject: Subject, *, control_seed: int = 0) -> FourierResult:
         cos_variance=fit.explained(keys),
         control_cos_variance=control["cos_fit"].explained(tuple(range(1, task.p // 2 + 1))),
         neurons_per_key=per_key,
+        key_count=len(keys),
         control_key_count=len(key_frequencies(control["logit_variance"])),
         **found,
         **{f"control_{name}": control[name] for name in beside},

@@ -38,10 +38,11 @@ class Report:
     """What ``examine`` found about one subject.
 
     Attributes:
-        performance: loss and accuracy on train and test, and on what else the task measures.
+        performance: loss and accuracy on train and test.
         control_performance: the same of random weights of the same shapes.
         results: name of an analysis → its result.
-        skipped: name of an analysis that applies to the task family but not to this model → why.
+        skipped: name of an analysis that does not apply → why.
+        modules: name of an analysis → its module, for the figures.
     """
 
     subject: "Subject"
@@ -50,13 +51,14 @@ class Report:
     results: Mapping[str, Any]
     skipped: Mapping[str, str]
     verdict: "Verdict"
+    modules: Mapping[str, ModuleType]
 
     def to_dict(self, *, arrays: bool = False) -> dict[str, Any]:
         """The object that ``--json`` writes for this run and step."""
         from tasks.registry import task_to_dict
 
         return {
-            "run": self.subject.name,
+            "run": self.subject.name if self.subject.run is None else str(self.subject.run.path),
             "task": task_to_dict(self.subject.task),
             "step": self.subject.step,
             "verdict": self.verdict.to_dict(),
@@ -73,6 +75,12 @@ class Report:
             f"<details><summary>{name}</summary>{result._repr_html_()}</details>"
             for name, result in self.results.items()
         )
+
+
+def _of_data(performance: Mapping[str, float]) -> dict[str, float]:
+    """Loss and accuracy on train and test; what candidate rules explain is for an analysis to say, with its
+    intervals."""
+    return {key: value for key, value in performance.items() if key.startswith(("train_", "test_"))}
 
 
 def _json_numbers(values: Mapping[str, float]) -> dict[str, float | None]:
@@ -93,6 +101,8 @@ def analysis_modules(names: Sequence[str | ModuleType] | None, family: str) -> d
         if isinstance(name, ModuleType):
             if not callable(getattr(name, "analyze", None)):
                 raise UserError(f"expected a module with a function analyze(subject), {name.__name__} has none")
+            if (takes := getattr(name, "TAKES", "subject")) != "subject":
+                raise UserError(f"expected an analysis of a subject, {name.__name__} takes a {takes}: call its analyze")
             modules[name.__name__.rsplit(".", 1)[-1]] = name
         elif name not in ANALYSES:
             raise UserError(f"expected analyses among {', '.join(ANALYSES)}, got {name!r}")
@@ -113,9 +123,14 @@ def examine(subject: "Subject", analyses: Sequence[str | ModuleType] | None = No
     """
     from interp.verdict import conclude
 
+    modules = analysis_modules(analyses, subject.task.family)
     results: dict[str, Any] = {}
-    skipped: dict[str, str] = {}
-    for name, module in analysis_modules(analyses, subject.task.family).items():
+    skipped = {
+        name: f"it applies to {' and '.join(ANALYSES[name][1])}, not to {subject.task.family}"
+        for name in analyses or ()
+        if isinstance(name, str) and name not in modules
+    }
+    for name, module in modules.items():
         try:
             results[name] = module.analyze(subject)
         except UserError as error:
@@ -124,8 +139,9 @@ def examine(subject: "Subject", analyses: Sequence[str | ModuleType] | None = No
             skipped[name] = str(error)
     return Report(
         subject=subject,
-        performance=subject.performance,
-        control_performance=subject.randomized(0).performance,
+        performance=_of_data(subject.performance),
+        control_performance=_of_data(subject.randomized(0).performance),
+        modules=modules,
         results=results,
         skipped=skipped,
         verdict=conclude(subject, results),
@@ -157,9 +173,13 @@ class Probe:
         unknown = [name for name in names or [] if name not in ANALYSES]
         if unknown:
             raise UserError(f"expected analyses among {', '.join(ANALYSES)}, got {unknown[0]!r}")
+        if names == []:
+            raise UserError(f"expected analyses among {', '.join(ANALYSES)} after --only, got none")
         for target in (self.report, None if self.json in (None, "-") else Path(self.json)):
             if target is not None and not target.resolve().parent.is_dir():
                 raise UserError(f"expected a folder for {target}, {target.resolve().parent} does not exist")
+            if target is not None and target.is_dir():
+                raise UserError(f"expected a file to write, {target} is a folder")
         reports = [examine(subject, names) for subject in _subjects(self.runs, self.step)]
         if not self.quiet and self.json != "-":
             _print(reports)

@@ -90,10 +90,7 @@ class Subject:
         run = path if isinstance(path, Run) else Run.load(path)
         run.check_data()
         at = run.resolve(step)
-        params = {
-            name: value.float() if value.dtype == torch.float16 else value for name, value in run.params(at).items()
-        }
-        return cls.of(run.config.model, params, run.task, step=at, name=run.name, run=run)
+        return cls.of(run.config.model, run.params(at), run.task, step=at, name=run.name, run=run)
 
     @cached_property
     def model(self) -> "HookedTransformer":
@@ -202,12 +199,18 @@ class Ensemble:
         """The runs in the folders ``path/seed-…``.
 
         Raises:
-            UserError: there are none.
+            UserError: there are none, or they differ in more than the seed.
         """
         folders = sorted(Path(path).glob("seed-*"), key=lambda folder: (len(folder.name), folder.name))
         if not folders:
             raise UserError(f"expected folders seed-0, seed-1, … in {path}, found none")
-        return cls([Subject.load(folder, step) for folder in folders])
+        runs = [Run.load(folder) for folder in folders]
+        first = runs[0].config.decides()
+        for run in runs[1:]:
+            other = run.config.decides()
+            if differ := [key for key in first if key != "seed" and first[key] != other[key]]:
+                raise UserError(f"expected runs equal but for the seed, {run.path} differs in {', '.join(differ)}")
+        return cls([Subject.load(run, step) for run in runs])
 
     def __len__(self) -> int:
         return len(self.subjects)

@@ -71,8 +71,11 @@ def conclude(subject: Subject, results: Mapping[str, Any]) -> Verdict:
 
 def anchor_verdict(result: CounterfactualResult) -> Verdict:
     """Inferential, symmetric or memorising, by ``ANCHOR_RULE``."""
-    if result.held_out is None or result.intervals is None or result.placebo is None:
+    if result.held_out is None or result.intervals is None:
         why = "undetermined: no pair is held out on which composing and mirroring give different answers."
+        return Verdict(solution="undetermined", sentence=why, rule=ANCHOR_RULE)
+    if result.placebo is None:
+        why = "undetermined: every trained pair shares an anchor with the held-out one, so there is no placebo."
         return Verdict(solution="undetermined", sentence=why, rule=ANCHOR_RULE)
     shares = {"inferential": result.intervals.inferential, "symmetric": result.intervals.symmetric}
     fitted = result.seen >= FITTED
@@ -86,13 +89,18 @@ def anchor_verdict(result: CounterfactualResult) -> Verdict:
     pair = "({},{})".format(*result.held_out)
     numbers = (
         f"on the held-out pair {pair}, {_share(shares['inferential'])} of answers compose the anchors, "
-        f"{_share(shares['symmetric'])} copy the mirrored pair; seen pairs {result.seen:.1%} "
+        f"{_share(shares['symmetric'])} copy the mirrored pair{_apart(result)}; seen pairs {result.seen:.1%} "
         f"(lowest {result.seen_min:.1%}), unseen keys {result.unseen:.1%}; placebo {result.placebo:.1%}; "
         f"random weights {result.control_inferential:.1%} and {result.control_symmetric:.1%}"
     )
     if solution == "undetermined":
         numbers = f"{_anchor_doubt(result, fitted, quiet)}; {numbers}"
     return Verdict(solution=solution, sentence=f"{solution}: {numbers}.", rule=ANCHOR_RULE)
+
+
+def _apart(result: CounterfactualResult) -> str:
+    """How far the two answers lie apart, where that is the same for every key."""
+    return "" if result.symmetric_deviation is None else f" (its answer lies {result.symmetric_deviation:+d} away)"
 
 
 def _anchor_doubt(result: CounterfactualResult, fitted: bool, quiet: bool) -> str:
@@ -113,11 +121,13 @@ def modular_verdict(task: ModularArithmetic, performance: Mapping[str, float], r
     )
     found = ""
     if result is not None:
-        keys = ", ".join(map(str, result.key_frequencies)) or "none"
-        found = (
-            f"; key frequencies {keys}, whose cosines of a±b−c explain {result.cos_variance:.1%} of the logits' "
-            f"variance (random weights {result.control_cos_variance:.2%})"
-        )
+        found = "; no key frequencies"
+        if result.key_frequencies:
+            keys, sign = ", ".join(map(str, result.key_frequencies)), "−" if task.operation == "subtract" else "+"
+            found = (
+                f"; key frequencies {keys}, whose cosines of a{sign}b−c explain {result.cos_variance:.1%} of the "
+                f"logits' variance (random weights {result.control_cos_variance:.2%})"
+            )
         if result.neurons_explained_share is not None:
             found += (
                 f"; {result.neurons_explained_share:.1%} of neurons follow one frequency "
@@ -137,10 +147,14 @@ def modular_verdict(task: ModularArithmetic, performance: Mapping[str, float], r
         solution = "undetermined"
         if train < FITTED:
             doubt = f"the training set is not fitted (below {FITTED:.0%})"
+        elif math.isnan(test):
+            doubt = "there is no test set: every pair was trained on"
         elif test < FITTED:
             doubt = "it neither generalises nor recites"
         elif result is None:
             doubt = "it generalises, how was not asked (fourier was not run or does not apply)"
+        elif result.control_cos_variance > PLACEBO:
+            doubt = "the cosines explain random weights, too"
         else:
             doubt = f"it generalises, but no few cosines explain {COSINES:.0%} of its logits"
         numbers = f"{doubt}; {numbers}"

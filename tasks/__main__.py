@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 import tyro
 
@@ -240,9 +240,12 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues", file=sys.stderr)
+        sys.exit(130)
 
 
-def _families(family: Annotated[str, tyro.conf.Positional]) -> None:
+def _families(family: Annotated[Literal["anchor", "modular"], tyro.conf.Positional]) -> None:
     """Train a model: ``python -m tasks train anchor`` or ``modular``; each has a --help of its own.
 
     Args:

@@ -157,7 +157,12 @@ class AnchorComposition(Fields):
         return {"inferential": self.composed(pair, keys), "symmetric": self.taught((pair[1], pair[0]), keys)}
 
     def rules_differ(self, pair: Pair) -> bool:
-        """Whether the two candidate rules give different answers for this pair, so that it can tell them apart."""
+        """Whether the two candidate rules give different answers for this pair, so that it can tell them apart.
+
+        Not where the mirrored pair is held out too: nothing was taught then that could be copied.
+        """
+        if pair[::-1] in self.held_out:
+            return False
         answers = self.candidate_rules(pair, self.keys)
         return bool((answers["inferential"] != answers["symmetric"]).any())
 

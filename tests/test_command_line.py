@@ -342,5 +342,5 @@ def test_a_folder_still_being_trained_is_probed_at_its_last_whole_snapshot(run_f
     assert not Run.load(run_folder).finished
     probe.main([str(run_folder), "--only", "rank", "--quiet", "--json", str(tmp_path / "found.json")])
     (found,) = json.loads((tmp_path / "found.json").read_text())
-    assert (found["run"], found["step"]) == ("run", 0)
+    assert (found["run"], found["step"]) == (str(run_folder), 0)
     assert set(found["performance"]) == {"train_loss", "test_loss", "train_accuracy", "test_accuracy"}

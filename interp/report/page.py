@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
@@ -43,7 +42,7 @@ def _contents_row(index: int, report: "Report") -> str:
 
 
 def _section(index: int, report: "Report") -> str:
-    from interp.probe import ANALYSES, headline
+    from interp.probe import headline
 
     rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in headline(report))
     skipped = "".join(
@@ -51,8 +50,8 @@ def _section(index: int, report: "Report") -> str:
     )
     drawn = []
     for name, result in report.results.items():
-        module = import_module(ANALYSES[name][0] if name in ANALYSES else type(result).__module__)
-        for figure_name, figure in module.figures(result).items():
+        figures_of = getattr(report.modules[name], "figures", None)
+        for figure_name, figure in figures_of(result).items() if figures_of else ():
             drawn.append(
                 figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"run-{index}-{name}-{figure_name}")
             )

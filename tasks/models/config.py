@@ -23,7 +23,8 @@ class TransformerConfig(Fields):
         attention_bias, mlp_bias, unembedding_bias: whether the group has bias parameters.
         tied_unembedding: W_U is W_E transposed (its first d_vocab_out columns).
         causal: a query sees positions up to its own; otherwise all.
-        attention_mix: α in αM + (1−α)J, M the attention pattern and J all ones (Zhong et al. 2023), not renormalised.
+        attention_mix: α in αM + (1−α)J, M the attention pattern and J ones wherever a query may see (Zhong et al.
+            2023), not renormalised.
         norm_eps: ε of the LayerNorms.
 
     Raises:

@@ -39,8 +39,8 @@ class Initialization(Fields):
             1/√d_vocab for W_U (Nanda et al. 2023), where d_vocab counts input tokens.
         gamma: the exponent γ of ``power``. 0.5 is about the usual initialisation, 0.8 at d_model 400 is small.
         gain: multiplies every weight matrix, whatever the scheme (α of Omnigrok).
-        embedding, qk, ov, mlp, unembedding: γ of this part under ``power``, its own gain otherwise; ``None``: the
-            common one.
+        embedding, qk, ov, mlp, unembedding: γ of this part under ``power``, a gain of its own otherwise, which
+            multiplies ``gain``; ``None``: the common γ, or 1.
 
     LayerNorm weights start at 1; all biases at 0 except the one named above. γ does not carry over between widths: at
     d_model 400, γ = 0.8 is std 0.0083; at 64 it is 0.036.

@@ -9,6 +9,7 @@ Design:
 * Two exact shortcuts serve training: ``answer_position`` computes queries, MLP and unembedding of the last layer at
   that position only; ``prepared`` computes the first layer's projections once per distinct (token, position) and
   gathers them.
+* LayerNorm is torch's own where nothing is tapped and written out where its scale is; they agree to rounding.
 * No LayerNorm folding, no dropout, no key-value cache: these models are small and looked at whole.
 """
 

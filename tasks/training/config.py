@@ -70,6 +70,12 @@ class TrainingConfig(Fields):
         for name, choices in (("decayed", Decayed), ("decay", Decay), ("dtype", Dtype), ("autocast", Autocast)):
             if getattr(self, name) not in get_args(choices):
                 raise UserError(f"expected {name} among {', '.join(get_args(choices))}, got {getattr(self, name)!r}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"expected {name} in [0, 1), got {getattr(self, name)}")
+        for name in ("eps", "clip_norm"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise UserError(f"expected {name} above 0, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise UserError(f"expected a learning_rate above 0, got {self.learning_rate}")
         if isinstance(self.snapshots, tuple) and not all(0 <= step <= self.steps for step in self.snapshots):

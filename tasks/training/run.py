@@ -38,7 +38,7 @@ SCHEMA_VERSION = 1
 
 
 def _from_schema_0(config: dict[str, Any]) -> dict[str, Any]:
-    """Before versions were written, runs had no ``start`` and no ``command``."""
+    """A config without a version is of the first shape, which had neither ``start`` nor ``command``."""
     return {"start": None, "command": None, "versions": {}, **config, "schema_version": 1}
 
 
@@ -75,7 +75,10 @@ class RunConfig:
 
     def decides(self) -> dict[str, Any]:
         """The part that decides the weights: two runs that agree in it are the same run."""
-        return {key: value for key, value in self.to_dict().items() if key not in ("command", "versions")}
+        decisive = {key: value for key, value in self.to_dict().items() if key not in ("command", "versions")}
+        if self.start is not None:  # the weights decide, not where they lay
+            decisive["start"] = {key: value for key, value in self.start.items() if key != "run"}
+        return decisive
 
 
 def library_versions() -> dict[str, str]:
@@ -137,7 +140,10 @@ class Run:
         """A new run folder. Where there is one, which ``train`` has found to be the same run, it stays as it is."""
         if (path / "config.json").is_file():
             return cls.load(path)
-        (path / "snapshots").mkdir(parents=True, exist_ok=True)
+        try:
+            (path / "snapshots").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"expected a place for a run folder at {path}: {error.strerror}, choose another") from error
         write_tensors(
             path / "split.safetensors",
             config.task.split_tensors(),

@@ -30,7 +30,7 @@ from tasks.training.objective import cross_entropy, performance
 from tasks.training.optimizer import StackedAdamW, StackedParameters
 from tasks.training.run import Run, RunConfig, library_versions
 from tasks.training.schedule import learning_rate_factor, snapshot_steps
-from tasks.training.snapshots import read_tensors, write_tensors
+from tasks.training.snapshots import checksum, read_tensors, write_tensors
 
 PER_MODEL = ("learning_rate", "weight_decay", *(f.name for f in fields(Initialization) if f.name != "scheme"))
 """What may differ between the members of a stack, besides the seed."""
@@ -88,8 +88,9 @@ def train(
         weakref.finalize(runs[0], rmtree, folder, ignore_errors=True)
         for run in runs[1:]:
             run.__dict__["_keeps_folder"] = runs[0]
-    for leftover in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
-        leftover.unlink()
+    for place in {folder, *(run.path for run in runs), *(run.path / "snapshots" for run in runs)}:
+        for leftover in place.glob(".*.*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink(missing_ok=True)
     with _denormals_as_zero():
         while pending := [run for run in runs if not run.finished]:  # twice where only some were begun before
             Stack(pending, folder / _RESUME, device, start).train(on_evaluation, resume_every)
@@ -305,7 +306,10 @@ def _members(
             raise UserError(
                 f"expected a model with {name} of at least {least} for this task, got {getattr(model, name)}"
             )
-    origin = None if start is None else {"run": str(start[0].path), "step": start[0].resolve(start[1])}
+    origin = None
+    if start is not None:
+        step = start[0].resolve(start[1])
+        origin = {"run": str(start[0].path), "step": step, "sha256": checksum(start[0].params(step))}
     if start is not None and start[0].config.model != model:
         raise UserError(f"expected a start of the same architecture, {start[0].path} has another")
     training_fields = {f.name for f in fields(TrainingConfig)}

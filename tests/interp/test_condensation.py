@@ -39,7 +39,7 @@ def test_greedy_groups_take_what_is_near_the_pivot_and_not_what_is_near_its_frie
 def test_duplicated_neurons_are_one_direction():
     found = condensation.condensation(gaussian(30, 1).repeat(1, 12))
     assert (found.directions, found.condensed_share, found.opposite_share) == (1, 1.0, 0.0)
-    assert found.mean_cosine == pytest.approx(1)
+    assert found.mean_absolute_cosine == pytest.approx(1)
 
 
 def test_opposite_neurons_are_two_directions_and_counted_as_opposite_pairs():
@@ -63,14 +63,14 @@ def test_the_loose_threshold_groups_what_the_strict_one_leaves_apart():
 
 def test_random_neurons_of_400_inputs_have_the_recomputed_cosines():
     found = condensation.condensation(gaussian(400, 200))
-    assert found.mean_cosine == pytest.approx(0.040, abs=0.001)
-    assert found.max_cosine == pytest.approx(0.21, abs=0.03)
+    assert found.mean_absolute_cosine == pytest.approx(0.040, abs=0.001)
+    assert found.max_absolute_cosine == pytest.approx(0.21, abs=0.03)
     assert (found.directions, found.condensed_share, found.opposite_share) == (0, 0.0, 0.0)
 
 
 def test_one_neuron_has_no_pairs_to_measure():
     found = condensation.condensation(gaussian(5, 1)).to_dict()
-    assert found["mean_cosine"] is None
+    assert found["mean_absolute_cosine"] is None
     assert found["condensed_share"] == 0
 
 

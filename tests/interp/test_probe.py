@@ -77,6 +77,27 @@ def test_a_module_of_ones_own_is_an_analysis_too() -> None:
     assert list(report.results) == ["width"]
 
 
+def test_an_analysis_of_another_task_is_skipped_and_says_so() -> None:
+    report = examine(Subject.of(*clock(ADDITION, (2, 3, 5)), ADDITION), ["counterfactual", "rank"])
+    assert list(report.results) == ["rank"]
+    assert report.skipped == {"counterfactual": "it applies to anchor, not to modular"}
+
+
+def test_a_module_without_figures_has_its_numbers_on_the_page_and_no_figure() -> None:
+    own = types.ModuleType("somebodys.width")
+    own.analyze = fourier.analyze  # type: ignore[attr-defined]
+    text = page([examine(Subject.of(*clock(ADDITION, (2, 3, 5)), ADDITION), [own])])
+    assert "width: key frequencies" in text
+    assert "run-0-width" not in text
+
+
+def test_a_module_that_takes_a_trajectory_is_refused() -> None:
+    own = types.ModuleType("somebodys.story")
+    own.analyze, own.TAKES = fourier.analyze, "trajectory"  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="takes a trajectory"):
+        examine(Subject.of(*clock(ADDITION, (2, 3, 5)), ADDITION), [own])
+
+
 def test_an_unknown_analysis_and_a_module_without_analyze_are_refused() -> None:
     subject = Subject.of(*clock(ADDITION, (2, 3, 5)), ADDITION)
     with pytest.raises(UserError, match="expected analyses among fourier"):
@@ -137,6 +158,8 @@ def test_without_a_run_the_checkpoints_are_probed_but_not_those_for_tests(folder
         (["--step", "3"], "has none at 3: it has 0, 2, 4"),
         (["--step", "first"], "expected a step number, last or all, got 'first'"),
         (["--only", "fourrier"], "expected analyses among"),
+        (["--only", ","], "after --only, got none"),
+        (["--report", "/"], "is a folder"),
         (["--report", "/nowhere/at/all.html"], "does not exist"),
     ],
 )

@@ -107,6 +107,12 @@ def test_an_ensemble_holds_the_seeds(runs) -> None:
         Ensemble.load(runs[0].path)
 
 
+def test_an_ensemble_refuses_runs_that_differ_in_more_than_the_seed(tmp_path) -> None:
+    train(TASK, MODEL, Initialization(), TRAINING, seeds=[0, 1], per_model={"gamma": [0.5, 0.8]}, out=tmp_path)
+    with pytest.raises(UserError, match="differs in init"):
+        Ensemble.load(tmp_path)
+
+
 def test_a_run_whose_data_were_changed_afterwards_is_refused(tmp_path) -> None:
     run = train(TASK, MODEL, Initialization(), TRAINING, out=tmp_path / "run")[0]
     config = run.path / "config.json"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from interp import counterfactual, fourier
 from interp.subject import Subject
 from interp.verdict import anchor_verdict, conclude, modular_verdict
-from tasks.anchor import AnchorComposition
+from tasks.anchor import Anchor, AnchorComposition
 from tasks.models.constructed import clock, composer, lookup_table, mirror, pizza
 from tasks.modular import ModularArithmetic
 
@@ -51,6 +51,30 @@ def test_a_share_whose_interval_reaches_too_low_is_undetermined() -> None:
     found = anchors(mirror)
     wide = replace(found.intervals, symmetric=replace(found.intervals.symmetric, value=0.95, low=0.7))
     assert anchor_verdict(replace(found, intervals=wide)).solution == "undetermined"
+
+
+def test_without_a_pair_that_shares_no_anchor_there_is_no_placebo_and_no_verdict() -> None:
+    task = AnchorComposition(
+        anchors=(Anchor(offset=5), Anchor(offset=1)),
+        relabelled=((1, 2, 9),),
+        held_out=((2, 1),),
+        key_low=20,
+        key_high=39,
+        sequence_length=5,
+        d_vocab=64,
+        split_modulus=7,
+    )
+    verdict = anchor_verdict(anchors(mirror, task))
+    assert verdict.solution == "undetermined"
+    assert "there is no placebo" in verdict.sentence
+
+
+def test_a_table_trained_in_full_has_no_test_set_to_judge_by() -> None:
+    task = ModularArithmetic(p=23, train_fraction=1.0)
+    subject = Subject.of(*lookup_table(task), task)
+    verdict = conclude(subject, {"fourier": fourier.analyze(subject)})
+    assert verdict.solution == "undetermined"
+    assert "there is no test set" in verdict.sentence
 
 
 def test_a_placebo_that_answers_alike_forbids_a_verdict() -> None:

@@ -12,6 +12,7 @@ from tasks.base import UserError
 from tasks.modular import ModularArithmetic
 from tasks.training.run import Run
 from tasks.training.schedule import snapshot_steps
+from tasks.training.snapshots import checksum
 from tasks.training.trainer import train
 
 ODD = {"d_model": 18, "n_heads": 3, "d_head": 5, "d_mlp": 21}  # no width a multiple of the vector length
@@ -152,7 +153,11 @@ def test_training_starts_from_a_snapshot_where_one_is_given(modular):
     step = origin.steps[-2]
     run = fit(modular, seeds=[9], start=(origin, step))[0]
     assert equal(run.params(0), origin.params(step))
-    assert run.config.start == {"run": str(origin.path), "step": step}
+    assert run.config.start == {
+        "run": str(origin.path),
+        "step": step,
+        "sha256": checksum(origin.params(step)),
+    }
     assert not equal(run.params(), origin.params())
 
 
