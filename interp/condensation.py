@@ -13,7 +13,7 @@ learned; from large ones they stay apart (Zhang et al. 2024, arXiv 2405.05409, f
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from interp.result import Result
 from interp.subject import Subject, linear_maps
-from tasks.base import UserError
+from tasks.base import Task, UserError
+from tasks.modular import ModularArithmetic
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -156,6 +157,9 @@ class CondensationResult(Result):
 def analyze(subject: Subject, *, matrices: Sequence[str] | None = None, control_seed: int = 0) -> CondensationResult:
     """Condensation of W_Q of the first layer (the headline, all heads side by side) and of every layer's W_in.
 
+    In the equation form of modular arithmetic the last token alone asks, and it is always "=": weight decay leaves W_Q
+    one direction whatever was learnt. There the first W_in is the headline.
+
     Args:
         subject: any model with attention.
         matrices: other matrices, by parameter name, the headline first; any of ``linear_maps(subject.params)``.
@@ -166,7 +170,7 @@ def analyze(subject: Subject, *, matrices: Sequence[str] | None = None, control_
     """
     maps = linear_maps(subject.params)
     random = linear_maps(subject.randomized(control_seed).params)
-    names = list(matrices) if matrices is not None else [HEADLINE, *(name for name in maps if name.endswith(".W_in"))]
+    names = list(matrices) if matrices is not None else _usual(maps, subject.task)
     if unknown := [name for name in names if name not in maps]:
         raise UserError(f"the model has no linear map {unknown[0]!r}: choose among {', '.join(maps)}")
     found = {name: condensation(maps[name]) for name in names}
@@ -240,6 +244,13 @@ def figures(result: CondensationResult) -> dict[str, "go.Figure"]:
             caption=f"Share of neurons in groups of at least {SMALLEST_GROUP}, cosine to the pivot above {THRESHOLD}.",
         ),
     }
+
+
+def _usual(maps: Mapping[str, Tensor], task: Task) -> list[str]:
+    """The matrices looked at where none are named, the headline first."""
+    inputs = [name for name in maps if name.endswith(".W_in")]
+    one_query = isinstance(task, ModularArithmetic) and task.form == "equation"
+    return [*inputs, HEADLINE] if one_query and inputs else [HEADLINE, *inputs]
 
 
 def _large(groups: Sequence[Sequence[int]], n: int) -> tuple[int, float]:

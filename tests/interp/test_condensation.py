@@ -98,8 +98,15 @@ def test_both_orders_put_each_bundle_in_one_block(how):
     assert len(torch.unique_consecutive(bundle[order])) == 3
 
 
+def test_where_one_token_alone_asks_the_mlp_is_the_headline():
+    task = ModularArithmetic(p=31, form="equation")
+    result = condensation.analyze(Subject.of(*pizza(task, (3, 4, 11)), task))
+    assert list(result.matrices) == ["blocks.0.mlp.W_in", "blocks.0.attn.W_Q"]
+    assert result.headline == "blocks.0.mlp.W_in"
+
+
 def test_analysis_reads_the_queries_of_all_heads_and_the_mlp():
-    task = ModularArithmetic(p=31)
+    task = ModularArithmetic(p=31, form="pair")
     config, params = pizza(task, (3, 4, 11))
     params["blocks.0.attn.W_Q"] = gaussian(1, config.d_model, 1).expand(1, -1, config.d_head).float()
     result = condensation.analyze(Subject.of(config, params, task))
