@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,24 +120,29 @@ else:
     except SystemExit as end:
         assert not end.code
     sys.stdout = out
-print(json.dumps([sum(os.times()[:2]), sorted({{name.partition(".")[0] for name in sys.modules}})]))
+print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
 """
+LIBRARIES = "import numpy, tyro; print('[]')"
+
+
+def seconds_and_modules(program: str) -> tuple[float, list[str]]:
+    began = time.perf_counter()
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return time.perf_counter() - began, json.loads(child.stdout)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
-def test_help_and_import_take_under_half_a_second_and_load_nothing_heavy(start):
-    seconds = []
-    for _ in range(4):  # processor time; the least of a few, for other processes slow it down and nothing speeds it up
-        child = subprocess.run(
-            [sys.executable, "-c", CHILD.format(words=STARTS[start])], capture_output=True, text=True, check=True
-        )
-        spent, loaded = json.loads(child.stdout)
+def test_help_and_import_load_nothing_heavy_and_cost_little_more_than_the_libraries_they_need(start):
+    """About half a second on a quiet machine, of which numpy and tyro take nearly half; a busy one is slower at both."""
+    ratios = []
+    for _ in range(8):  # the least of a few: other processes only ever add to one side
+        spent, loaded = seconds_and_modules(CHILD.format(words=STARTS[start]))
         assert not {"torch", "sklearn", "transformer_lens", "scipy", "plotly", "pandas"} & set(loaded)
-        seconds.append(spent)
-        if spent < 0.5:
+        ratios.append(spent / seconds_and_modules(LIBRARIES)[0])
+        if ratios[-1] < 3.5:
             break
-    assert min(seconds) < 0.5
+    assert min(ratios) < 3.5
 
 
 def test_training_from_the_command_line_writes_a_run_that_records_its_command(tasks, tmp_path, capsys):
