@@ -134,7 +134,7 @@ def seconds_and_modules(program: str) -> tuple[float, list[str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
 def test_help_and_import_load_nothing_heavy_and_cost_little_more_than_the_libraries_they_need(start):
-    """About half a second on a quiet machine, of which numpy and tyro take nearly half; a busy one is slower at both."""
+    """About half a second on a quiet machine, nearly half of it numpy and tyro; a busy one is slower at both."""
     ratios = []
     for _ in range(8):  # the least of a few: other processes only ever add to one side
         spent, loaded = seconds_and_modules(CHILD.format(words=STARTS[start]))
