@@ -31,6 +31,6 @@ def snapshot_steps(config: TrainingConfig) -> list[int]:
     [0, 1, 10, 100, 1000]
     """
     if isinstance(config.snapshots, tuple):
-        return sorted({0, config.steps, *config.snapshots})
+        return sorted({0, config.steps, *(step for step in config.snapshots if step < config.steps)})
     spaced = np.geomspace(1, config.steps, config.snapshots - 1) if config.snapshots > 2 else ()
     return sorted({0, config.steps, *(round(step) for step in spaced)})

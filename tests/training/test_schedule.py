@@ -51,6 +51,7 @@ def test_log_spaced_snapshots_lie_a_decade_apart():
 
 def test_named_snapshots_are_kept_with_the_first_step_and_the_last():
     assert snapshot_steps(TrainingConfig(steps=50, snapshots=(30, 7))) == [0, 7, 30, 50]
+    assert snapshot_steps(TrainingConfig(steps=20, snapshots=(30, 7))) == [0, 7, 20]  # a shorter run leaves some out
 
 
 @settings(max_examples=60, deadline=None)
