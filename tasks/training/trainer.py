@@ -272,7 +272,7 @@ def _check_device(device: str) -> None:
 def _denormals_as_zero() -> Iterator[None]:
     """Numbers below 1e-38 count as 0: on a memorised training set most gradients are, and processors take them slowly.
 
-    The published modular-addition model takes 78 ms a step with it at step 7,850, and 222 ms without.
+    A step of the published modular-addition model, once it has memorised, takes about a third of the time with it.
     """
     torch.set_flush_denormal(True)
     try:

@@ -111,3 +111,22 @@ def test_the_figures_show_the_table_and_the_deviations(mirrors) -> None:
     assert made["table"].data[0].z[0][1] == 1.0
     assert list(made["deviations"].data[0].x) == ["+4"]
     assert list(made["deviations"].data[0].y) == [1.0]
+
+
+def test_the_placebo_is_asked_on_keys_that_were_not_taught(monkeypatch) -> None:
+    subject = Subject.of(*composer(TASK, exceptions=True), TASK)
+    honest = subject.answers
+    unseen = {tuple(combination) for combination in TASK.combinations("unseen").tolist()}
+
+    def slips_on_unseen_keys(inputs):
+        answers = honest(inputs)
+        for row, tokens in enumerate(inputs.tolist()):
+            first = next(at for at, token in enumerate(tokens) if token <= TASK.n_anchors)
+            if set(tokens[first : first + 2]) <= {1, 2} and (tokens[first - 1], first - 1) in unseen:
+                answers[row] = tokens[first - 1] - 10  # what (4,3) would be by the rule
+        return answers
+
+    monkeypatch.setattr(subject, "answers", slips_on_unseen_keys)
+    found = counterfactual.analyze(subject)
+    assert found.seen == 1.0
+    assert found.placebo == 1.0

@@ -77,3 +77,15 @@ def test_axes_are_logarithmic_on_request_and_a_threshold_is_drawn():
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
     assert figure.layout.shapes[0].y0 == 2.0
     assert not BUILT["lines"]().layout.shapes
+
+
+def test_bars_over_names_that_look_like_numbers_stand_side_by_side():
+    named = plots.bars(["0", "+4"], {"model": [0.1, 0.9]}, title="t", x="x", y="y", caption="c")
+    counted = plots.bars([1, 2], {"model": [0.1, 0.9]}, title="t", x="x", y="y", caption="c")
+    assert named.layout.xaxis.type == "category"
+    assert counted.layout.xaxis.type is None
+
+
+def test_a_scale_of_magnitudes_ends_where_it_is_told_to():
+    figure = plots.heatmap([[1.0, 1.0]], title="t", x="x", y="y", colour="c", caption="c", signed=False, limit=1.0)
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (0, 1.0)
