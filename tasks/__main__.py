@@ -14,7 +14,7 @@ from tasks.base import Task, UserError
 from tasks.models.config import TransformerConfig
 from tasks.models.initialization import Initialization
 from tasks.modular import ModularArithmetic, Split
-from tasks.presets import PRESETS, Size, fitted, preset
+from tasks.presets import PRESETS, SIZES, Size, fitted, preset
 from tasks.training.config import TrainingConfig
 
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -32,7 +32,7 @@ class List:
             "task", "preset", "inputs", "model", "training", title="python -m tasks train TASK --preset PRESET"
         )
         for family, make in PRESETS.items():
-            for size in ("tiny", "default", "paper"):
+            for size in SIZES[family]:
                 p = make(size)
                 m, t = p.model, p.training
                 table.add_row(
@@ -85,11 +85,14 @@ class Train(Generic[AnyTask]):
     out: Path
     """Run folder; with several seeds, the folder of their run folders."""
     preset: Size = "default"
-    """Where every option not given comes from: tiny (seconds), default (minutes), paper (the published setting)."""
+    """Where every option not given comes from: tiny (seconds), default (minutes), fast (the published problem, solved
+    soonest; modular only), paper (the published setting)."""
     seeds: tuple[int, ...] = (0,)
     """One model each, trained together."""
     gammas: tuple[float, ...] = ()
     """Init γ of each model, in place of --init.gamma: as many as seeds."""
+    memory: str | None = None
+    """What training may take, such as 8GB: as few stacks as fit, one after the other. Changes no result."""
     device: str = "cpu"
     threads: int = 1
     """CPU threads. Weights are reproduced bit by bit with one."""
@@ -102,6 +105,7 @@ class Train(Generic[AnyTask]):
     def __call__(self) -> None:
         import torch
 
+        from tasks.training.memory import parse_bytes
         from tasks.training.run import Run
         from tasks.training.trainer import train
 
@@ -125,6 +129,7 @@ class Train(Generic[AnyTask]):
                 out=self.out,
                 device=self.device,
                 start=start,
+                memory=None if self.memory is None else parse_bytes(self.memory),
                 command=shlex.join(["python", "-m", "tasks", *sys.argv[1:]]),
                 on_evaluation=progress,
             )
@@ -206,8 +211,6 @@ def _train_parser(family: str, arguments: list[str]) -> Train[Any]:
             size = arguments[index + 1]
         elif argument.startswith("--preset="):
             size = argument.partition("=")[2]
-    if size not in ("tiny", "default", "paper"):
-        raise UserError(f"expected a preset tiny, default or paper, got {size!r}")
     base = preset(family, size)
     command: Any = Train[{"anchor": AnchorComposition, "modular": ModularArithmetic}[family]]
     default = command(task=base.task, model=base.model, init=base.init, training=base.training, out=Path(), preset=size)

@@ -195,7 +195,7 @@ def test_training_starts_from_the_run_that_is_named(tasks, run_folder, tmp_path)
 def test_list_names_every_preset(tasks, capsys):
     tasks("list")
     out = capsys.readouterr().out
-    assert all(out.count(size) == 2 for size in ("tiny", "paper"))
+    assert [out.count(size) for size in ("tiny", "default", "fast", "paper")] == [2, 2, 1, 2]
 
 
 def test_show_prints_what_a_folder_holds(tasks, run_folder, capsys):
@@ -209,7 +209,9 @@ def test_show_prints_what_a_folder_holds(tasks, run_folder, capsys):
     ("options", "message"),
     [
         ("--task.operation divide --task.p 9", "expected a prime p for divide, got 9"),
-        ("--preset huge", "expected a preset tiny, default or paper, got 'huge'"),
+        ("--preset huge", "expected a preset among tiny, default, fast, paper for modular, got 'huge'"),
+        ("--memory 8bananas", "expected an amount of memory such as 8GB"),
+        ("--memory 1kB", "expected memory for one model"),
         ("--seeds 0 0", "expected runs that differ"),
         ("--seeds -1", "expected seeds of at least 0"),
         ("--gammas 0.5 0.6", "expected one gamma per model, 1 in all, got 2"),

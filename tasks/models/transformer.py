@@ -6,10 +6,11 @@ Design:
   tools read our models. Activations are rows: a layer computes ``x @ W``.
 * Everything carries a leading ``model`` axis; products are explicit ``bmm`` in one operand layout, so that a member of
   a stack is computed bit by bit as if it were alone.
-* Two exact shortcuts serve training: ``answer_position`` computes queries, MLP and unembedding of the last layer at
-  that position only; ``prepared`` computes the first layer's projections once per distinct (token, position) and
-  gathers them.
-* LayerNorm is torch's own where nothing is tapped and written out where its scale is; they agree to rounding.
+* Exact shortcuts serve training: ``answer_position`` computes queries, MLP and unembedding of the last layer at that
+  position only; ``prepared`` computes the first layer's projections once per distinct (token, position) and gathers
+  them, and where the answer position always holds the same token, so does its attention scores.
+* Where nothing is tapped, LayerNorm is torch's own (written out where its scale is shown; they agree to rounding) and
+  an activation overwrites what it is computed from.
 * No LayerNorm folding, no dropout, no key-value cache: these models are small and looked at whole.
 """
 
@@ -24,19 +25,24 @@ from torch import Tensor
 from tasks.models.config import TransformerConfig
 from tasks.models.family import Parameters, Tap, untapped
 
+_WORTH_A_CALL = 1 << 15  # elements per model from which one call per model beats more passes over the stack
 ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "identity": lambda x: x}
 
 
 class DistinctTokens(NamedTuple):
-    """The (token, position) pairs that occur in a training set, each once; ``row[token, position]`` is its place."""
+    """The (token, position) pairs that occur in a training set, each once; ``row[token, position]`` is its place.
+
+    ``constant`` holds, for a position where only one token occurs, its row; ``None`` elsewhere.
+    """
 
     tokens: Int[Tensor, " row"]
     positions: Int[Tensor, " row"]
     row: Int[Tensor, "token pos"]
+    constant: tuple[int | None, ...]
 
     def to(self, device: torch.device | str) -> "DistinctTokens":
         """The same on another device."""
-        return DistinctTokens(*(tensor.to(device) for tensor in self))
+        return DistinctTokens(self.tokens.to(device), self.positions.to(device), self.row.to(device), self.constant)
 
 
 def distinct_tokens(inputs: Int[Tensor, "example pos"]) -> DistinctTokens:
@@ -46,7 +52,8 @@ def distinct_tokens(inputs: Int[Tensor, "example pos"]) -> DistinctTokens:
     row = torch.full((int(inputs.max()) + 1, n_ctx), -1)
     tokens, positions = codes // n_ctx, codes % n_ctx
     row[tokens, positions] = torch.arange(len(codes))
-    return DistinctTokens(tokens, positions, row)
+    found = [torch.nonzero(positions == position).flatten().tolist() for position in range(n_ctx)]
+    return DistinctTokens(tokens, positions, row, tuple(at[0] if len(at) == 1 else None for at in found))
 
 
 def shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
@@ -109,38 +116,25 @@ def forward(
             gathered. Not together with a tap.
     """
     c = config
-    n_pos = inputs.shape[2]
-    rows = None
-    if prepared is not None:
-        x_rows = params["embed.W_E"][:, prepared.tokens]
-        if c.positions:
-            x_rows = x_rows + params["pos_embed.W_pos"][:, prepared.positions]
-        rows = prepared.row[inputs, torch.arange(n_pos, device=inputs.device)]
-        x = _gather(x_rows, rows)
-    else:
-        x_rows = None
-        x = _embed(params, inputs, c, tap)
+    positions = torch.arange(inputs.shape[2], device=inputs.device)
+    x = _embed(params, inputs, c, tap) if prepared is None else inputs  # which the first layer then looks up
 
     for layer in range(c.n_layers):
         block = f"blocks.{layer}"
         only = answer_position if layer == c.n_layers - 1 else None
-        x = tap(f"{block}.hook_resid_pre", x)
-        if layer == 0 and x_rows is not None and rows is not None:
-            normed = _norm(x_rows, params, f"{block}.ln1", c, tap) if c.normalization == "pre" else x_rows
-            q, k, v = (_project(normed, params, f"{block}.attn", part, c) for part in "QKV")
-            q = _gather(q, rows if only is None else rows[:, :, only : only + 1])
-            k, v = _gather(k, rows), _gather(v, rows)
+        queries = positions if only is None else positions[only : only + 1]
+        if layer == 0 and prepared is not None:
+            x, attn_out = _first_attention(params, inputs, only, prepared, c)
         else:
+            x = tap(f"{block}.hook_resid_pre", x)
             normed = _norm(x, params, f"{block}.ln1", c, tap) if c.normalization == "pre" else x
-            at = normed if only is None else normed[:, :, only : only + 1]
-            q = _project(at, params, f"{block}.attn", "Q", c)
             k, v = (_project(normed, params, f"{block}.attn", part, c) for part in "KV")
-        residual = x if only is None else x[:, :, only : only + 1]
-        query_positions = (
-            torch.arange(n_pos, device=x.device) if only is None else torch.tensor([only], device=x.device)
-        )
-        attn_out = _attention(q, k, v, query_positions, params, f"{block}.attn", c, tap)
-        x = tap(f"{block}.hook_resid_mid", residual + tap(f"{block}.hook_attn_out", attn_out))
+            if only is not None:
+                x = x[:, :, only : only + 1]
+                normed = normed[:, :, only : only + 1] if c.normalization == "pre" else x
+            q = _project(normed, params, f"{block}.attn", "Q", c)
+            attn_out = _attention(q, k, v, queries, params, f"{block}.attn", c, tap)
+        x = tap(f"{block}.hook_resid_mid", x + tap(f"{block}.hook_attn_out", attn_out))
         if c.normalization == "post":
             x = tap(f"{block}.hook_normalized_mid", _norm(x, params, f"{block}.ln1", c, tap))
         if c.d_mlp is not None:
@@ -188,6 +182,35 @@ def _embed(
     return x
 
 
+def _first_attention(
+    params: Parameters,
+    inputs: Int[Tensor, "model batch pos"],
+    only: int | None,
+    prepared: DistinctTokens,
+    c: TransformerConfig,
+) -> tuple[Float[Tensor, "model batch query d_model"], Float[Tensor, "model batch query d_model"]]:
+    """The first residual stream, where asked for, and what attention adds to it, from one row per distinct token."""
+    name = "blocks.0.attn"
+    positions = torch.arange(inputs.shape[2], device=inputs.device)
+    asked = slice(None) if only is None else slice(only, only + 1)
+    x = params["embed.W_E"][:, prepared.tokens]
+    if c.positions:
+        x = x + params["pos_embed.W_pos"][:, prepared.positions]
+    normed = _norm(x, params, "blocks.0.ln1", c, untapped) if c.normalization == "pre" else x
+    q, k, v = (_project(normed, params, name, part, c) for part in "QKV")
+    rows = prepared.row[inputs, positions]
+    fixed = None if only is None else prepared.constant[only]
+    if fixed is None:
+        q, k, v = _gather(q, rows[:, :, asked]), _gather(k, rows), _gather(v, rows)
+        attn_out = _attention(q, k, v, positions[asked], params, name, c, untapped)
+    else:  # one query for all examples: a score per row, gathered
+        products = (q[:, fixed : fixed + 1] * k).unflatten(-1, (c.n_heads, c.d_head))
+        scores = _gather(products.sum(-1) / math.sqrt(c.d_head), rows).transpose(2, 3).unsqueeze(3)
+        v = _gather(v, rows).unflatten(-1, (c.n_heads, c.d_head))
+        attn_out = _attend(scores, v, positions[asked], params, name, c, untapped)
+    return _gather(x, rows[:, :, asked]), attn_out
+
+
 def _gather(
     table: Float[Tensor, "model row d"], index: Int[Tensor, "model batch pos"]
 ) -> Float[Tensor, "model batch pos d"]:
@@ -202,14 +225,20 @@ def _linear(
     W: Float[Tensor, "model d_in d_out"],
     b: Float[Tensor, "model d_out"] | None = None,
 ) -> Float[Tensor, "model *rest d_out"]:
-    """x W + b for each model: one bmm with the rows of x flattened."""
+    """x W + b for each model, with the rows of x flattened."""
+    flat = x.reshape(x.shape[0], -1, x.shape[-1])
+    return _product(flat, W, b).reshape(*x.shape[:-1], W.shape[-1])
+
+
+def _product(
+    x: Float[Tensor, "model row d_in"], W: Float[Tensor, "model d_in d_out"], b: Float[Tensor, "model d_out"] | None
+) -> Float[Tensor, "model row d_out"]:
+    """x W + b for each model: one bmm, whose result is no view and may be overwritten."""
     if 1 in W.shape[1:]:  # a product of width one takes another path, and its bits depend on the stack: widen it
         grow_in, grow_out = int(W.shape[1] == 1), int(W.shape[2] == 1)
         wide = None if b is None else F.pad(b, (0, grow_out))
-        return _linear(F.pad(x, (0, grow_in)), F.pad(W, (0, grow_out, 0, grow_in)), wide)[..., : W.shape[2]]
-    flat = x.reshape(x.shape[0], -1, x.shape[-1])
-    out = torch.bmm(flat, W) if b is None else torch.baddbmm(b.unsqueeze(1), flat, W)
-    return out.reshape(*x.shape[:-1], W.shape[-1])
+        return _product(F.pad(x, (0, grow_in)), F.pad(W, (0, grow_out, 0, grow_in)), wide)[..., : W.shape[2]]
+    return torch.bmm(x, W) if b is None else torch.baddbmm(b.unsqueeze(1), x, W)
 
 
 def _norm(x: Tensor, params: Parameters, name: str, c: TransformerConfig, tap: Tap) -> Tensor:
@@ -217,6 +246,10 @@ def _norm(x: Tensor, params: Parameters, name: str, c: TransformerConfig, tap: T
     transformer-lens."""
     w, b = params[f"{name}.w"], params[f"{name}.b"]
     affine = (w.shape[0], *(1,) * (x.ndim - 2), w.shape[-1])
+    if tap is untapped and x[0].numel() >= _WORTH_A_CALL:
+        each = zip(x.unbind(), w.unbind(), b.unbind(), strict=True) if len(x) > 1 else [(x.squeeze(0), w[0], b[0])]
+        rows = [F.layer_norm(row, row.shape[-1:], weight, bias, c.norm_eps) for row, weight, bias in each]
+        return torch.stack(rows) if len(rows) > 1 else rows[0].unsqueeze(0)
     if tap is untapped:
         return F.layer_norm(x, x.shape[-1:], eps=c.norm_eps) * w.view(affine) + b.view(affine)
     x = x - x.mean(-1, keepdim=True)
@@ -246,12 +279,24 @@ def _attention(
         tap(f"{name}.hook_{part}", projected.unflatten(-1, (c.n_heads, c.d_head)))
         for part, projected in (("q", q), ("k", k), ("v", v))
     )
-    one_query = q.shape[2] == 1  # then products and sums beat thousands of matrix products with one row
-    if one_query:
+    if q.shape[2] == 1:  # then products and sums beat thousands of matrix products with one row
         scores = (q * k).sum(-1).transpose(2, 3).unsqueeze(3) / math.sqrt(c.d_head)
     else:
         scores = torch.matmul(q.transpose(2, 3), k.permute(0, 1, 3, 4, 2)) / math.sqrt(c.d_head)
-    allowed = _allowed(query_positions, k.shape[2], c)
+    return _attend(scores, v, query_positions, params, name, c, tap)
+
+
+def _attend(
+    scores: Float[Tensor, "model batch head query pos"],
+    v: Float[Tensor, "model batch pos head d_head"],
+    query_positions: Int[Tensor, " query"],
+    params: Parameters,
+    name: str,
+    c: TransformerConfig,
+    tap: Tap,
+) -> Float[Tensor, "model batch query d_model"]:
+    """What attention writes to the residual stream, from its scores and values."""
+    allowed = _allowed(query_positions, v.shape[2], c)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -torch.inf)
     pattern = F.softmax(tap(f"{name}.hook_attn_scores", scores), dim=-1)
@@ -259,7 +304,7 @@ def _attention(
         ones = torch.ones_like(pattern) if allowed is None else allowed.to(pattern.dtype)
         pattern = c.attention_mix * pattern + (1 - c.attention_mix) * ones
     pattern = tap(f"{name}.hook_pattern", pattern)
-    if one_query:
+    if scores.shape[3] == 1:
         z = (pattern.permute(0, 1, 4, 2, 3) * v).sum(2, keepdim=True)
     else:
         z = torch.matmul(pattern, v.transpose(2, 3)).transpose(2, 3)
@@ -279,9 +324,14 @@ def _allowed(
 
 def _mlp(x: Tensor, params: Parameters, name: str, c: TransformerConfig, tap: Tap) -> Tensor:
     """What the MLP writes to the residual stream."""
-    pre = tap(f"{name}.hook_pre", _linear(x, params[f"{name}.W_in"], params.get(f"{name}.b_in")))
+    W_in, b_in = params[f"{name}.W_in"], params.get(f"{name}.b_in")
+    W_out, b_out = params[f"{name}.W_out"], params.get(f"{name}.b_out")
+    if tap is untapped and c.act_fn == "relu":
+        flat = x.reshape(x.shape[0], -1, x.shape[-1])
+        return _product(torch.relu_(_product(flat, W_in, b_in)), W_out, b_out).reshape(x.shape)
+    pre = tap(f"{name}.hook_pre", _linear(x, W_in, b_in))
     post = tap(f"{name}.hook_post", ACTIVATIONS[c.act_fn](pre))
-    return _linear(post, params[f"{name}.W_out"], params.get(f"{name}.b_out"))
+    return _linear(post, W_out, b_out)
 
 
 def count_parameters(config: TransformerConfig) -> int:

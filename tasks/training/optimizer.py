@@ -1,8 +1,8 @@
 """AdamW over a stack of models that differ in learning rate and weight decay.
 
 All parameters of a model lie in one row of a matrix [model, n], each tensor padded to 64 bytes; the tensors that the
-forward pass sees are views of it, and their gradients views of a second matrix. An update is a handful of passes over
-one matrix, however many tensors there are, and a member's row is computed as if it were alone.
+forward pass sees are views of it, and their gradients views of a second matrix. An update is one pass over one matrix
+by torch's fused kernel, however many tensors there are, and a member's row is computed as if it were alone.
 """
 
 import math
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from tasks.training.config import TrainingConfig
 
@@ -50,6 +51,10 @@ class StackedParameters:
         for name, gradient in zip(self.tensors, torch.autograd.grad(loss, list(self.tensors.values())), strict=True):
             self._view(self.gradients, name).copy_(gradient)
 
+    def gradient(self, name: str) -> Float[Tensor, "model ..."]:
+        """What ``differentiate`` found for one parameter, a view."""
+        return self._view(self.gradients, name)
+
     def member(self, index: int) -> dict[str, Float[Tensor, "..."]]:
         """A copy of one model's parameters, on CPU, without the model axis."""
         return {name: self._view(self.values, name)[index].detach().cpu().clone() for name in self.slices}
@@ -64,10 +69,11 @@ class StackedParameters:
 
 
 class StackedAdamW:
-    """AdamW (Loshchilov and Hutter 2019), with the order of operations of ``torch.optim.AdamW``.
+    """AdamW (Loshchilov and Hutter 2019) as ``torch.optim.AdamW`` computes it, by the same fused kernel.
 
     Per model and step t = 1, 2, …: w ← w (1 − ηλ); m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²;
     w ← w − η m̂ / (√v̂ + ε), with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ), after the model's gradient was clipped to ``clip_norm``.
+    Models of equal rate and decay are updated by one call, in one pass over their rows.
     """
 
     def __init__(
@@ -75,7 +81,7 @@ class StackedAdamW:
     ) -> None:
         self.params = params
         self.config = config
-        self.weight_decay = weight_decay.to(params.values).unsqueeze(1)
+        self.weight_decay = weight_decay.tolist()
         self.decayed = params.matrices() if config.decayed == "matrices" else None
         self.exp_avg = torch.zeros_like(params.values)
         self.exp_avg_sq = torch.zeros_like(params.values)
@@ -83,14 +89,30 @@ class StackedAdamW:
     @torch.no_grad()
     def step(self, learning_rate: Float[Tensor, " model"], step: int) -> None:
         """Update number ``step`` (from 0) with one learning rate per model."""
-        c, values, gradients = self.config, self.params.values, self.params.gradients
-        rate = learning_rate.to(values).unsqueeze(1)
+        c, values, gradients = self.config, self.params.values.detach(), self.params.gradients
         if c.clip_norm is not None:
             for row in gradients:  # row by row: a norm over one row must not depend on how many rows there are
                 row.mul_((c.clip_norm / (torch.linalg.vector_norm(row) + 1e-6)).clamp(max=1.0))
-        shrink = rate * self.weight_decay
-        values.mul_(1 - (shrink if self.decayed is None else shrink * self.decayed))
-        self.exp_avg.lerp_(gradients, 1 - c.beta1)
-        self.exp_avg_sq.mul_(c.beta2).addcmul_(gradients, gradients, value=1 - c.beta2)
-        denominator = self.exp_avg_sq.sqrt().div_(math.sqrt(1 - c.beta2 ** (step + 1))).add_(c.eps)
-        values.sub_(self.exp_avg.div(denominator).mul_(rate / (1 - c.beta1 ** (step + 1))))
+        alike: dict[tuple[float, float], list[int]] = {}
+        for model, settings in enumerate(zip(learning_rate.tolist(), self.weight_decay, strict=True)):
+            alike.setdefault(settings, []).append(model)
+        state = (values, gradients, self.exp_avg, self.exp_avg_sq)
+        for (rate, decay), models in alike.items():
+            if self.decayed is not None:
+                for model in models:
+                    values[model].mul_(1 - rate * decay * self.decayed)
+            whole = len(alike) == 1  # one matrix is updated faster than its rows; padding keeps their bits the same
+            rows = [[matrix] if whole else [matrix[model] for model in models] for matrix in state]
+            adamw(
+                *rows,
+                max_exp_avg_sqs=[],
+                state_steps=list(torch.full((len(rows[0]),), float(step), device=values.device).unbind()),
+                fused=True,
+                amsgrad=False,
+                beta1=c.beta1,
+                beta2=c.beta2,
+                lr=rate,
+                weight_decay=decay if self.decayed is None else 0.0,
+                eps=c.eps,
+                maximize=False,
+            )

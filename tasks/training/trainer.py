@@ -11,22 +11,23 @@
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tasks.base import Examples, Task, UserError, as_tensor, digest, generator
 from tasks.models.initialization import Initialization, initialize
 from tasks.registry import model_family
 from tasks.training.config import TrainingConfig
-from tasks.training.objective import cross_entropy, performance
+from tasks.training.machine import tuned_for_training
+from tasks.training.memory import largest_stack
+from tasks.training.objective import CHUNK, cross_entropy, performance
 from tasks.training.optimizer import StackedAdamW, StackedParameters
 from tasks.training.run import Run, RunConfig, library_versions
 from tasks.training.schedule import learning_rate_factor, snapshot_steps
@@ -34,7 +35,6 @@ from tasks.training.snapshots import checksum, read_tensors, write_tensors
 
 PER_MODEL = ("learning_rate", "weight_decay", *(f.name for f in fields(Initialization) if f.name != "scheme"))
 """What may differ between the members of a stack, besides the seed."""
-_CHUNK = 2048  # examples evaluated at once: bounds memory, changes no result
 _RESUME = "resume.safetensors"
 
 OnEvaluation = Callable[[int, list[dict[str, Any]]], None]
@@ -52,6 +52,7 @@ def train(
     out: str | Path | None = None,
     device: str = "cpu",
     start: tuple[Run, int] | None = None,
+    memory: int | None = None,
     command: str | None = None,
     on_evaluation: OnEvaluation | None = None,
     resume_every: float = 30.0,
@@ -66,16 +67,19 @@ def train(
             as long as the runs. A folder that holds a part of the same training is continued, a finished one returned.
         device: where tensors live; results are exact on ``cpu`` only.
         start: a run and a step whose weights every model starts from, instead of ``init``.
+        memory: bytes that training may take: the models train in as few stacks as fit, one after the other, which
+            changes no result (an interrupted stack goes on as it was). ``None``: all in one.
         command: recorded in the run folder.
         resume_every: seconds between resume files.
 
     Raises:
         UserError: the folder holds another run; ``per_model`` has an unknown field or the wrong length; no such start
-            or device; a negative seed.
+            or device; a negative seed; no memory for one model.
     """
     _check_device(device)
     init, training = init or Initialization(), training or TrainingConfig()
     configs = _members(task, model, init, training, list(seeds), per_model or {}, start, command)
+    at_once = None if memory is None else largest_stack(task, model, training, memory)
     folder = Path(tempfile.mkdtemp(prefix="rulelens-")) if out is None else Path(out)
     names = _folder_names(configs, per_model or {})
     sha256 = digest(task.train_set())
@@ -91,19 +95,29 @@ def train(
     for place in {folder, *(run.path for run in runs), *(run.path / "snapshots" for run in runs)}:
         for leftover in place.glob(".*.*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink(missing_ok=True)
-    with _denormals_as_zero():
-        while pending := [run for run in runs if not run.finished]:  # twice where only some were begun before
-            Stack(pending, folder / _RESUME, device, start).train(on_evaluation, resume_every)
+    with tuned_for_training():
+        while pending := [run for run in runs if not run.finished]:
+            Stack(pending, folder / _RESUME, device, start, at_once).train(on_evaluation, resume_every)
     (folder / _RESUME).unlink(missing_ok=True)
     return runs
 
 
 class Stack:
-    """Models in training: their parameters, optimiser and place in the schedule."""
+    """Models in training: their parameters, optimiser and place in the schedule.
 
-    def __init__(self, runs: list[Run], resume_file: Path, device: str, start: tuple[Run, int] | None) -> None:
+    Of ``runs`` it holds those that the resume file interrupted, or else the first ``at_once``.
+    """
+
+    def __init__(
+        self,
+        runs: list[Run],
+        resume_file: Path,
+        device: str = "cpu",
+        start: tuple[Run, int] | None = None,
+        at_once: int | None = None,
+    ) -> None:
         config = runs[0].config
-        self.runs = runs
+        self.runs = runs[:at_once]
         self.resume_file = resume_file
         self.device = device
         self.training = config.training
@@ -139,7 +153,7 @@ class Stack:
         decay = torch.tensor([run.config.training.weight_decay for run in self.runs], dtype=torch.float64)
         self.optimizer = StackedAdamW(self.params, self.training, decay.to(self.device))
         peak = [run.config.training.learning_rate for run in self.runs]
-        self.peak = torch.tensor(peak, dtype=torch.float64, device=self.device)
+        self.peak = torch.tensor(peak, dtype=torch.float64)
 
     def train(self, on_evaluation: OnEvaluation | None, resume_every: float) -> None:
         """Train every model to its end."""
@@ -159,11 +173,18 @@ class Stack:
                     self._save()
                     saved_at = time.monotonic()
             self.resumed = False
-            self._update()
+            self.update()
         self.resume_file.unlink(missing_ok=True)
 
-    def _update(self) -> None:
-        inputs, targets = self._batch()
+    def update(self) -> None:
+        """One step of the optimiser."""
+        self.params.differentiate(self.loss())
+        self.optimizer.step(self.peak * learning_rate_factor(self.training, self.step), self.step)
+        self.step += 1
+
+    def loss(self) -> Float[Tensor, ""]:
+        """The sum over models of the loss on this step's batch."""
+        inputs, targets = self.batch()
         with torch.autocast(
             torch.device(self.device).type, torch.bfloat16, enabled=self.training.autocast == "bfloat16"
         ):
@@ -174,11 +195,9 @@ class Stack:
                 answer_position=self.task.answer_position,
                 prepared=self.prepared,
             )
-        self.params.differentiate(cross_entropy(logits[:, :, 0], targets).mean(-1).sum())
-        self.optimizer.step(self.peak * learning_rate_factor(self.training, self.step), self.step)
-        self.step += 1
+        return cross_entropy(logits[:, :, 0], targets).mean(-1).sum()
 
-    def _batch(self) -> tuple[Int[Tensor, "model batch pos"], Int[Tensor, "model batch"]]:
+    def batch(self) -> tuple[Int[Tensor, "model batch pos"], Int[Tensor, "model batch"]]:
         """The examples of this step: for each model a function of its seed and the step."""
         size = self.training.batch_size
         n = len(self.train_set)
@@ -237,7 +256,7 @@ class Stack:
                 answer_position=self.task.answer_position,
                 prepared=self.prepared,
             )[:, :, 0]
-            for chunk in inputs.split(_CHUNK)
+            for chunk in inputs.split(CHUNK)
         ]
         return torch.cat(chunks, dim=1)
 
@@ -266,19 +285,6 @@ def _check_device(device: str) -> None:
         raise UserError(
             f"expected a device that is here, such as cpu, got {device!r}: {str(error).splitlines()[0]}"
         ) from error
-
-
-@contextmanager
-def _denormals_as_zero() -> Iterator[None]:
-    """Numbers below 1e-38 count as 0: on a memorised training set most gradients are, and processors take them slowly.
-
-    A step of the published modular-addition model, once it has memorised, takes about a third of the time with it.
-    """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 def _members(

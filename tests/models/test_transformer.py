@@ -146,6 +146,32 @@ def test_the_shortcuts_compute_what_the_plain_path_computes(change, position):
     assert_same(params, plain, lambda p: forward(p, tokens, config, prepared=prepared, answer_position=position))
 
 
+@pytest.mark.parametrize("change", SHORTCUTS, ids=lambda change: ", ".join(f"{k} {v}" for k, v in change.items()))
+def test_an_answer_position_that_always_holds_the_same_token_is_asked_once_for_all_examples(change):
+    config = TransformerConfig(**(SMALL | change))
+    params, tokens = stack(config)
+    tokens[..., 2] = 4
+    prepared = distinct_tokens(tokens.flatten(0, 1))
+    assert [row is None for row in prepared.constant] == [True, True, False, True]
+    assert_same(
+        params,
+        lambda p: forward(p, tokens, config)[:, :, 2:3],
+        lambda p: forward(p, tokens, config, prepared=prepared, answer_position=2),
+    )
+
+
+@pytest.mark.parametrize("normalization", ["pre", "post"])
+def test_layer_norm_of_many_rows_is_the_same_model_by_model_as_over_the_stack(normalization, monkeypatch):
+    config = TransformerConfig(**SMALL, normalization=normalization)
+    params, tokens = stack(config, 2)
+    params = {name: value + 0.1 * torch.randn_like(value) for name, value in params.items()}
+    over_the_stack = forward(params, tokens, config)
+    monkeypatch.setattr("tasks.models.transformer._WORTH_A_CALL", 1)
+    torch.testing.assert_close(forward(params, tokens, config), over_the_stack)
+    alone = [forward({k: v[m : m + 1] for k, v in params.items()}, tokens[m : m + 1], config) for m in range(2)]
+    assert torch.equal(forward(params, tokens, config), torch.cat(alone))
+
+
 @pytest.mark.parametrize("normalization", ["none", "pre", "post"])
 def test_looking_at_activations_changes_neither_logits_nor_gradients(normalization):
     config = TransformerConfig(**SMALL, normalization=normalization)

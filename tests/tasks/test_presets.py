@@ -6,9 +6,7 @@ from tasks.base import UserError
 from tasks.models.initialization import Initialization
 from tasks.models.transformer import count_parameters
 from tasks.modular import ModularArithmetic
-from tasks.presets import PRESETS, fitted, preset
-
-SIZES = ("tiny", "default", "paper")
+from tasks.presets import PRESETS, SIZES, fitted, preset
 
 
 def test_the_published_anchor_model_has_2_732_201_parameters():
@@ -47,8 +45,7 @@ def test_the_published_modular_setting_is_that_of_nanda():
     assert 225_000 < count_parameters(m) < 227_000
 
 
-@pytest.mark.parametrize("family", PRESETS)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("family", "size"), [(family, size) for family in PRESETS for size in SIZES[family]])
 def test_the_model_of_every_preset_fits_its_task(family, size):
     p = preset(family, size)
     assert (p.model.d_vocab, p.model.d_vocab_out) == (p.task.d_vocab, p.task.d_vocab_out)
@@ -58,11 +55,19 @@ def test_the_model_of_every_preset_fits_its_task(family, size):
 
 @pytest.mark.parametrize("family", PRESETS)
 def test_presets_grow_from_tiny_to_paper(family):
-    presets = [preset(family, size) for size in SIZES]
+    presets = [preset(family, size) for size in ("tiny", "default", "paper")]
     sizes = [count_parameters(p.model) for p in presets]
     steps = [p.training.steps for p in presets]
     assert sizes == sorted(set(sizes))
     assert steps == sorted(set(steps))
+
+
+def test_the_fast_setting_is_the_published_problem_and_model_until_it_is_solved():
+    fast, paper = preset("modular", "fast"), preset("modular", "paper")
+    assert (fast.task, fast.model, fast.init) == (paper.task, paper.model, paper.init)
+    assert fast.training.stop_below == 1e-3
+    with pytest.raises(UserError, match="expected a preset among tiny, default, paper for anchor, got 'fast'"):
+        preset("anchor", "fast")
 
 
 def test_a_model_fitted_to_another_task_takes_its_vocabulary_and_keeps_the_rest():

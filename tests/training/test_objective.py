@@ -35,6 +35,17 @@ def test_the_gradient_of_a_small_loss_does_not_vanish():
     assert logits.grad[0].tolist() == pytest.approx([-math.exp(-27), math.exp(-27)], rel=1e-3)
 
 
+def test_value_and_gradient_are_those_of_torchs_own_cross_entropy():
+    generator = torch.Generator().manual_seed(0)
+    logits = (30 * torch.randn(40, 7, dtype=torch.float64, generator=generator)).requires_grad_()
+    targets, weights = torch.arange(40) % 7, torch.rand(40, dtype=torch.float64, generator=generator)
+    ours = cross_entropy(logits, targets)
+    theirs = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-15)
+    gradients = [torch.autograd.grad((loss * weights).sum(), logits)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-15)
+
+
 def test_the_loss_is_the_same_whatever_axes_stand_before():
     logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(12).view(3, 4) % 5

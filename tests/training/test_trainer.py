@@ -234,7 +234,7 @@ def test_batches_are_a_reshuffle_per_epoch_that_drops_the_last_partial_one(modul
         batches = []
         for place in range(3):
             stack.step = 3 * epoch + place
-            batches += [tuple(row) for row in stack._batch()[0][0].tolist()]
+            batches += [tuple(row) for row in stack.batch()[0][0].tolist()]
         assert len(set(batches)) == 24
         epochs.append(batches)
     assert epochs[0] != epochs[1]
@@ -261,3 +261,24 @@ def test_denormal_numbers_are_zero_in_training_and_numbers_again_after_it(modula
     fit(modular, on_evaluation=lambda step, rows: seen.append(float(torch.tensor(1e-30) * torch.tensor(1e-10))))
     assert set(seen) == {0.0}
     assert float(torch.tensor(1e-30) * torch.tensor(1e-10)) > 0
+
+
+def test_memory_settings_of_the_allocator_are_those_of_before_after_training(modular, monkeypatch):
+    asked = []
+
+    class Library:
+        def gnu_get_libc_version(self): ...
+        def mallopt(self, parameter, value):
+            asked.append((parameter, value))
+
+        def malloc_trim(self, pad):
+            asked.append("trim")
+
+    monkeypatch.setattr("tasks.training.machine.ctypes.CDLL", lambda name: Library())
+    with pytest.raises(ZeroDivisionError):
+        fit(modular, on_evaluation=lambda step, rows: 1 / 0)
+    assert asked == [(-4, 0), (-1, -1), (-1, 128 * 1024), (-4, 65536), "trim"]  # glibc's defaults: mallopt(3)
+    asked.clear()
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # the user has decided already
+    fit(modular)
+    assert asked == []

@@ -1,0 +1,138 @@
+"""A training step of this project against the usual loop, side by side: ``make bench``.
+
+The usual loop is transformer-lens's own model, ``torch.optim.AdamW`` and a loss at the answer position. Before anything
+is timed, both sides show the same loss and gradients from the same weights. Then they take turns; a row is the median
+of the paired ratios, with quartiles. One thread is timed in CPU time, two in wall time. The table goes to the terminal
+and to ``RESULTS.md``.
+"""
+
+import argparse
+import gc
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from workloads import Workload, same_start, stack, workloads  # pyright: ignore[reportMissingImports]
+
+from tasks.training.machine import tuned_for_training
+
+HEADER = """| workload | models | threads | loop, ms | rulelens, ms | times faster (quartiles) |
+|---|---|---|---|---|---|"""
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table: milliseconds per model and step, and how many times faster."""
+
+    workload: str
+    models: int
+    threads: int
+    loop_ms: float
+    ours_ms: float
+    low: float
+    ratio: float
+    high: float
+
+    def __str__(self) -> str:
+        return (
+            f"| {self.workload} | {self.models} | {self.threads} | {self.loop_ms:.3g} | {self.ours_ms:.3g} "
+            f"| **{self.ratio:.2f}** ({self.low:.2f}–{self.high:.2f}) |"
+        )
+
+
+def turn(step: Callable[[], None], steps: int, clock: Callable[[], float]) -> float:
+    """Milliseconds per step."""
+    start = clock()
+    for _ in range(steps):
+        step()
+    return (clock() - start) / steps * 1e3
+
+
+def measure(workload: Workload, n_models: int, threads: int, pairs: int, seconds: float) -> Row:
+    """The row of one workload at one stack size. A turn lasts at least ``seconds``."""
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    loop, ours, loss_apart, gradient_apart = same_start(workload)
+    if loss_apart > 1e-5 or gradient_apart > 1e-3:
+        raise SystemExit(
+            f"{workload.name}: the sides differ, loss by {loss_apart:.1e}, gradient by {gradient_apart:.1e}"
+        )
+    if n_models > 1:
+        ours = stack(workload, n_models)
+
+    def our_turn(steps: int) -> float:
+        with tuned_for_training():
+            return turn(ours.update, steps, clock)
+
+    loop_steps = max(1, round(seconds * 1e3 / turn(loop.step, 2, clock)))
+    our_steps = max(1, round(seconds * 1e3 / our_turn(2)))
+    times = []
+    for pair in range(pairs):
+        if pair % 2:
+            ours_ms = our_turn(our_steps)
+            times.append((turn(loop.step, loop_steps, clock), ours_ms))
+        else:
+            loop_ms = turn(loop.step, loop_steps, clock)
+            times.append((loop_ms, our_turn(our_steps)))
+    ratios = [loop_ms * n_models / ours_ms for loop_ms, ours_ms in times]
+    low, ratio, high = statistics.quantiles(ratios, n=4)
+    return Row(
+        workload=workload.name,
+        models=n_models,
+        threads=threads,
+        loop_ms=statistics.median(a for a, _ in times),
+        ours_ms=statistics.median(b for _, b in times) / n_models,
+        low=low,
+        ratio=ratio,
+        high=high,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=7, help="turns of each side (default 7)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a turn (default 0.5)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", default="", help="workloads whose name contains this")
+    parser.add_argument("--models", type=int, nargs="+", help="these stack sizes only")
+    parser.add_argument("--no-write", action="store_true", help="leave RESULTS.md as it is")
+    arguments = parser.parse_args()
+    rows = []
+    print(HEADER)
+    for threads in arguments.threads:
+        for workload in workloads():
+            for n_models in workload.stacks:
+                if arguments.only in workload.name and (not arguments.models or n_models in arguments.models):
+                    rows.append(measure(workload, n_models, threads, arguments.pairs, arguments.seconds))
+                    print(rows[-1], flush=True)
+                    gc.collect()
+    if not arguments.no_write:
+        libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformer-lens"))
+        RESULTS.write_text(
+            "\n".join(
+                ["# Benchmark", "", f"{processor()}; {libraries}; `make bench`.", "", HEADER, *map(str, rows), ""]
+            )
+        )
+
+
+def processor() -> str:
+    """The processor's name and number of cores."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {len(names)} cores"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""What is timed: the same model on the same data, by a plain loop over other people's modules and by this project."""
+
+import tempfile
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tasks.anchor import AnchorComposition
+from tasks.base import Task
+from tasks.models import HookedTransformer
+from tasks.models.config import TransformerConfig
+from tasks.models.initialization import Initialization
+from tasks.modular import ModularArithmetic
+from tasks.presets import preset
+from tasks.training.config import TrainingConfig
+from tasks.training.objective import cross_entropy
+from tasks.training.run import Run, RunConfig, library_versions
+from tasks.training.trainer import Stack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A task, a model and how it is trained; ``stacks`` are the numbers of models that are timed together."""
+
+    name: str
+    task: Task
+    model: TransformerConfig
+    training: TrainingConfig
+    stacks: tuple[int, ...] = (1, 4, 16, 64)
+
+
+def workloads() -> list[Workload]:
+    """The benchmark's workloads, smallest step last."""
+    modular = preset("modular", "paper")
+    anchor = preset("anchor", "paper")
+    # transformer-lens has no post-LN, so both sides train the pre-LN twin
+    wide = replace(anchor.model, normalization="pre", n_ctx=9)
+    tiny = TransformerConfig(
+        n_layers=1, d_model=32, n_heads=2, d_head=16, d_mlp=128, n_ctx=3, d_vocab=60, d_vocab_out=59, mlp_bias=True
+    )
+    plain = TrainingConfig(learning_rate=1e-3, weight_decay=0.01)
+    few = AnchorComposition(sequences_per_pair=2_000)
+    return [
+        Workload(name="modular addition, p = 113, full batch", task=modular.task, model=modular.model, training=plain),
+        Workload(
+            name="anchors, d_model 400, batch 200",
+            task=few,
+            model=wide,
+            training=replace(plain, batch_size=200),
+            stacks=(1, 4, 16),
+        ),
+        Workload(
+            name="anchors, d_model 400, batch 2,048",
+            task=few,
+            model=wide,
+            training=replace(plain, batch_size=2_048),
+            stacks=(1, 4),
+        ),
+        Workload(
+            name="tiny transformer, d_model 32, batch 32",
+            task=ModularArithmetic(p=59),
+            model=tiny,
+            training=replace(plain, batch_size=32),
+        ),
+    ]
+
+
+class Loop:
+    """The usual way: a module, ``torch.optim.AdamW`` and the loss at the answer position, one model at a time."""
+
+    def __init__(self, workload: Workload, module: nn.Module, batches: Callable[[int], tuple[Tensor, Tensor]]) -> None:
+        self.module = module.train()
+        self.answer_position = workload.task.answer_position
+        self.batches = batches
+        training = workload.training
+        self.optimizer = torch.optim.AdamW(
+            module.parameters(),
+            lr=training.learning_rate,
+            weight_decay=training.weight_decay,
+            betas=(training.beta1, training.beta2),
+        )
+        self.n = 0
+
+    def loss(self) -> Tensor:
+        """The loss on the batch of the next step."""
+        inputs, targets = self.batches(self.n)
+        return cross_entropy(self.module(inputs)[:, self.answer_position], targets).mean()
+
+    def step(self) -> None:
+        """One update."""
+        self.optimizer.zero_grad()
+        self.loss().backward()
+        self.optimizer.step()
+        self.n += 1
+
+
+def stack(workload: Workload, n_models: int, device: str = "cpu") -> Stack:
+    """This project's trainer with several models of the workload, before its first step."""
+    folder = Path(tempfile.mkdtemp(prefix="rulelens-bench-"))
+    runs = [
+        Run.create(
+            folder / f"seed-{seed}",
+            RunConfig(
+                task=workload.task,
+                model=workload.model,
+                init=Initialization(),
+                training=workload.training,
+                seed=seed,
+                versions=library_versions(),
+            ),
+        )
+        for seed in range(n_models)
+    ]
+    return Stack(runs, folder / "resume.safetensors", device)
+
+
+def same_start(workload: Workload) -> tuple[Loop, Stack, float, float]:
+    """Both sides with the same weights and batches, and how far apart they are there.
+
+    Returns:
+        the loop; a stack of one; the relative difference of their losses; the largest difference of a gradient, as a
+        share of that gradient's norm (biases that only transformer-lens has are left out).
+    """
+    ours = stack(workload, 1)
+
+    def batches(step: int) -> tuple[Tensor, Tensor]:
+        kept, ours.step = ours.step, step
+        inputs, targets = ours.batch()
+        ours.step = kept
+        return inputs[0], targets[0]
+
+    model = HookedTransformer(workload.model, ours.params.member(0))
+    loop = Loop(workload, model.to_transformer_lens(), batches)
+    theirs, loss = loop.loss(), ours.loss()
+    theirs.backward()
+    ours.params.differentiate(loss)
+    gradients = _under_our_names(loop.module)
+    shared = set(ours.params.tensors) & set(gradients) - {"unembed.b_U"}  # which is a buffer in transformer-lens 4
+    apart = [
+        float((ours.params.gradient(name)[0] - gradients[name]).norm() / gradients[name].norm()) for name in shared
+    ]
+    return loop, ours, abs(float(loss.detach()) / float(theirs.detach()) - 1), max(apart)
+
+
+def _under_our_names(module: nn.Module) -> dict[str, Tensor]:
+    """The module's gradients under transformer-lens's names: a bridge renames its weights, so they take their place."""
+    copy = deepcopy(module)
+    with torch.no_grad():
+        for parameter, original in zip(copy.parameters(), module.parameters(), strict=True):
+            parameter.copy_(torch.zeros_like(original) if original.grad is None else original.grad)
+    return {name: value.detach() for name, value in getattr(copy, "tl_parameters", copy.state_dict)().items()}
