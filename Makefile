@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install probe test check format test-compat checkpoints clean
+.PHONY: help install probe test check format test-compat checkpoints bench clean
 
 help:
 	@echo "make probe        set up .venv, probe the shipped checkpoints, write report.html"
@@ -12,6 +12,7 @@ help:
 	@echo "make format       rewrite the code in the project's format"
 	@echo "make test-compat  the model tests under transformer-lens 3.9, in an environment of their own"
 	@echo "make checkpoints  train the shipped checkpoints again and compare (FOLDER=checkpoints/tiny for some)"
+	@echo "make bench        time a training step against the usual loop, write tests/benchmarks/RESULTS.md"
 
 install: $(INSTALLED)
 
@@ -42,6 +43,9 @@ test-compat: $(INSTALLED)
 FOLDER ?= checkpoints
 checkpoints: $(INSTALLED)
 	$(BIN)/python -P tests/retrain.py $(FOLDER)  # -P: tests/ holds folders named like the packages
+
+bench: $(INSTALLED)
+	$(BIN)/python -P tests/benchmarks/bench.py
 
 clean:
 	rm -rf $(VENV) .venv-tl39 build *.egg-info report.html

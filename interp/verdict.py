@@ -13,6 +13,7 @@ from interp.counterfactual import CounterfactualResult
 from interp.fourier import FourierResult
 from interp.result import Result
 from interp.subject import Subject
+from tasks.anchor import AnchorComposition
 from tasks.modular import ModularArithmetic
 
 Solution = Literal["inferential", "symmetric", "memorising", "generalising by Fourier multiplication", "undetermined"]
@@ -64,6 +65,9 @@ def conclude(subject: Subject, results: Mapping[str, Any]) -> Verdict:
         return anchor_verdict(swaps)
     if isinstance(subject.task, ModularArithmetic):
         return modular_verdict(subject.task, subject.performance, fourier)
+    if not isinstance(subject.task, AnchorComposition):
+        sentence = f"undetermined: no solution has a rule yet for tasks of the family {subject.task.family}."
+        return Verdict(solution="undetermined", sentence=sentence, rule="none")
     return Verdict(
         solution="undetermined", sentence="undetermined: the analysis counterfactual was not run.", rule=ANCHOR_RULE
     )

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from tasks.anchor import Anchor, AnchorComposition
     from tasks.base import Examples, Task, UserError
     from tasks.modular import ModularArithmetic
+    from tasks.parity import SparseParity
 
-__all__ = ["Anchor", "AnchorComposition", "Examples", "ModularArithmetic", "Task", "UserError"]
+__all__ = ["Anchor", "AnchorComposition", "Examples", "ModularArithmetic", "SparseParity", "Task", "UserError"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +22,7 @@ def __getattr__(name: str) -> Any:
             "AnchorComposition": "tasks.anchor",
             "Examples": "tasks.base",
             "ModularArithmetic": "tasks.modular",
+            "SparseParity": "tasks.parity",
             "Task": "tasks.base",
             "UserError": "tasks.base",
         },

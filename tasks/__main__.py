@@ -92,7 +92,8 @@ class Train(Generic[AnyTask]):
     gammas: tuple[float, ...] = ()
     """Init γ of each model, in place of --init.gamma: as many as seeds."""
     memory: str | None = None
-    """What training may take, such as 8GB: as few stacks as fit, one after the other. Changes no result."""
+    """What training may take besides program and data, such as 8GB: as few stacks as fit, one after another. Changes no
+    result."""
     device: str = "cpu"
     threads: int = 1
     """CPU threads. Weights are reproduced bit by bit with one."""

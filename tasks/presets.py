@@ -63,15 +63,29 @@ def modular(size: Size) -> Preset:
 
 def anchor(size: Size) -> Preset:
     """Anchor composition. *paper*: the two-layer model of Zhang et al. 2024 (arXiv 2405.05409) as its logged runs had
-    it (warm-up × 20); γ is the init scale: 0.5 large, 0.8 small, at d_model 400."""
+    it (warm-up × 20); γ is the init scale: 0.5 large, 0.8 small, at d_model 400. *default*: a smaller model and shorter
+    sequences, trained until fitted; γ 0.5 is large, 1.2 small. *tiny*: symmetric at any scale."""
     if size == "tiny":
         task = AnchorComposition(sequence_length=4, sequences_per_pair=2_000, d_vocab=110)
         model = replace(_post_ln(d_model=32, n_ctx=4), d_mlp=64)
         training = _warm_cosine(steps=1_500, batch_size=256, learning_rate=3e-3, warmup_steps=100, snapshots=(0,))
     elif size == "default":
-        task = AnchorComposition()
-        model = _post_ln(d_model=64, n_ctx=9)
-        training = _warm_cosine(steps=6_000, batch_size=256, learning_rate=1e-3, warmup_steps=300, snapshots=10)
+        task = AnchorComposition(sequence_length=4)
+        model = _post_ln(d_model=256, n_ctx=4)
+        training = TrainingConfig(
+            steps=12_000,
+            batch_size=1_024,
+            learning_rate=4e-4,
+            weight_decay=0.01,
+            beta2=0.999,
+            clip_norm=1.0,
+            warmup_steps=2_500,
+            decay="cosine",
+            evaluate_every=500,
+            snapshots=(0,),
+            stop_below=1e-3,
+            stop_on="train",
+        )
     else:
         task = AnchorComposition()
         model = _post_ln(d_model=400, n_ctx=20)

@@ -11,8 +11,10 @@ from tasks.models.family import ModelFamily
 TASKS = {
     "anchor": "tasks.anchor:AnchorComposition",
     "modular": "tasks.modular:ModularArithmetic",
+    "parity": "tasks.parity:SparseParity",
 }
 MODELS = {
+    "mlp": ("tasks.models.config:MLPConfig", "tasks.models.mlp:MLP"),
     "transformer": ("tasks.models.config:TransformerConfig", "tasks.models.transformer:Transformer"),
 }
 

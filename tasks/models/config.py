@@ -1,12 +1,13 @@
-"""The architecture of a transformer. It stands apart from the forward pass so that reading a command line needs no
-torch."""
+"""Architectures: of a transformer, of an MLP. They stand apart from the forward passes so that reading a command line
+needs no torch."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tasks.base import Fields, UserError
 
-Activation = Literal["relu", "gelu", "identity"]
+Activation = Literal["relu", "gelu", "identity", "square"]
+MLPInput = Literal["bits", "one_hot", "embedding"]
 Normalization = Literal["none", "pre", "post"]
 
 
@@ -71,3 +72,65 @@ class TransformerConfig(Fields):
         if self.d_vocab_out is None and self.d_vocab is None:
             raise UserError("expected d_vocab_out for a model with real-vector input")
         return self.d_vocab_out or self.d_vocab  # pyright: ignore[reportReturnType]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPConfig(Fields):
+    """Architecture of a multi-layer perceptron over a few tokens, answered once per input.
+
+    Args:
+        n_ctx: number of tokens of an input. ``d_vocab``: of different tokens. ``d_vocab_out``: of answers.
+        d_hidden: width of each hidden layer.
+        input: ``bits``: tokens are numbers and are read as they are; ``one_hot``: each position has a row per token;
+            ``embedding``: rows of one table W_E, shared by the positions, are added up.
+        d_embed: width of W_E, where there is one.
+        constant_input: a 1 is appended to the bits, which gives the first layer a bias that is decayed like a weight.
+        bias: whether hidden layers have a bias. ``output_bias``: whether the answer has one.
+        tied_unembedding: the last layer is W_out W_E transposed.
+        one_logit: of two answers, the logit of answer 1 alone is computed; that of answer 0 is 0.
+
+    Raises:
+        UserError: a size below 1, or options that exclude each other.
+    """
+
+    n_ctx: int
+    d_vocab: int
+    d_vocab_out: int
+    d_hidden: tuple[int, ...]
+    input: MLPInput = "bits"
+    d_embed: int | None = None
+    act_fn: Activation = "relu"
+    constant_input: bool = False
+    bias: bool = False
+    output_bias: bool = False
+    tied_unembedding: bool = False
+    one_logit: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = {name: getattr(self, name) for name in ("n_ctx", "d_vocab", "d_vocab_out", "d_embed")}
+        for name, value in (*sizes.items(), *(("d_hidden", width) for width in self.d_hidden or (0,))):
+            if value is not None and value < 1:
+                raise UserError(f"expected {name} of at least 1, got {value}")
+        for name, kinds in (("input", MLPInput), ("act_fn", Activation)):
+            if getattr(self, name) not in get_args(kinds):
+                raise UserError(f"expected {name} among {', '.join(get_args(kinds))}, got {getattr(self, name)!r}")
+        if (self.input == "embedding") != (self.d_embed is not None):
+            raise UserError(f"expected d_embed with input 'embedding' and only there, got {self.d_embed}")
+        if self.constant_input and self.input != "bits":
+            raise UserError(f"expected constant_input with input 'bits' only, got input {self.input!r}")
+        if self.tied_unembedding and (self.input != "embedding" or self.d_vocab_out > self.d_vocab):
+            raise UserError("a tied unembedding needs input 'embedding' with d_vocab of at least d_vocab_out")
+        if self.one_logit and (self.d_vocab_out != 2 or self.tied_unembedding):
+            raise UserError("one_logit is for two answers and an unembedding of its own")
+
+    @property
+    def d_out(self) -> int:
+        """Number of answers."""
+        return self.d_vocab_out
+
+    @property
+    def d_model(self) -> int:
+        """Width of what the first hidden layer reads."""
+        if self.d_embed is not None:
+            return self.d_embed
+        return self.n_ctx + self.constant_input if self.input == "bits" else self.n_ctx * self.d_vocab

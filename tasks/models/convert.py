@@ -121,8 +121,8 @@ def _without_counterpart(config: TransformerConfig) -> str | None:
         return f"attention mixed with ones (attention_mix={config.attention_mix})"
     if config.d_input is not None:
         return "real-vector input"
-    if config.act_fn == "identity" and config.d_mlp is not None:
-        return "activation function 'identity'"
+    if config.act_fn in ("identity", "square") and config.d_mlp is not None:
+        return f"activation function {config.act_fn!r}"
     return None
 
 

@@ -63,8 +63,8 @@ class Initialization(Fields):
         """Standard deviation of the weight tensor of this name and shape in a model of this configuration."""
         tensor = name.rsplit(".", 1)[-1]
         own = getattr(self, PARTS[tensor])
-        widths = {"W_O": math.prod(shape[:-1]), "W_out": shape[0], "W": shape[0]}
-        fan_in = widths[tensor] if tensor in widths else int(config.d_model)
+        reads_tokens = tensor in ("W_E", "W_pos")
+        fan_in = int(config.d_model) if reads_tokens else math.prod(shape[:-1]) if tensor == "W_O" else shape[-2]
         if self.scheme == "power":
             return self.gain * fan_in ** -(self.gamma if own is None else own)
         scale = self.gain * (1.0 if own is None else own)

@@ -8,7 +8,7 @@ Design:
   a stack is computed bit by bit as if it were alone.
 * Exact shortcuts serve training: ``answer_position`` computes queries, MLP and unembedding of the last layer at that
   position only; ``prepared`` computes the first layer's projections once per distinct (token, position) and gathers
-  them, and where the answer position always holds the same token, so does its attention scores.
+  them, and so the attention scores where the answer position always holds the same token.
 * Where nothing is tapped, LayerNorm is torch's own (written out where its scale is shown; they agree to rounding) and
   an activation overwrites what it is computed from.
 * No LayerNorm folding, no dropout, no key-value cache: these models are small and looked at whole.
@@ -26,7 +26,7 @@ from tasks.models.config import TransformerConfig
 from tasks.models.family import Parameters, Tap, untapped
 
 _WORTH_A_CALL = 1 << 15  # elements per model from which one call per model beats more passes over the stack
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "identity": lambda x: x}
+ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "identity": lambda x: x, "square": torch.square}
 
 
 class DistinctTokens(NamedTuple):
@@ -227,18 +227,24 @@ def _linear(
 ) -> Float[Tensor, "model *rest d_out"]:
     """x W + b for each model, with the rows of x flattened."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
-    return _product(flat, W, b).reshape(*x.shape[:-1], W.shape[-1])
+    return product(flat, W, b).reshape(*x.shape[:-1], W.shape[-1])
 
 
-def _product(
+def product(
     x: Float[Tensor, "model row d_in"], W: Float[Tensor, "model d_in d_out"], b: Float[Tensor, "model d_out"] | None
 ) -> Float[Tensor, "model row d_out"]:
-    """x W + b for each model: one bmm, whose result is no view and may be overwritten."""
-    if 1 in W.shape[1:]:  # a product of width one takes another path, and its bits depend on the stack: widen it
-        grow_in, grow_out = int(W.shape[1] == 1), int(W.shape[2] == 1)
-        wide = None if b is None else F.pad(b, (0, grow_out))
-        return _product(F.pad(x, (0, grow_in)), F.pad(W, (0, grow_out, 0, grow_in)), wide)[..., : W.shape[2]]
+    """x W + b for each model: one bmm, whose result may be overwritten (it is no view, but of width one)."""
+    # a product of width one takes another path, and its bits depend on the stack: widen it
+    if W.shape[1] == 1:
+        return product(F.pad(x, (0, 1)), F.pad(W, (0, 0, 0, 1)), b)
+    if W.shape[2] == 1:
+        return product(x, F.pad(W, (0, 1)), None if b is None else F.pad(b, (0, 1)))[..., :1]
     return torch.bmm(x, W) if b is None else torch.baddbmm(b.unsqueeze(1), x, W)
+
+
+def activation(pre: Tensor, name: str, tap: Tap) -> Tensor:
+    """The activation function of that name. Untapped, ReLU overwrites ``pre``, which must then be no view."""
+    return torch.relu_(pre) if name == "relu" and tap is untapped else ACTIVATIONS[name](pre)
 
 
 def _norm(x: Tensor, params: Parameters, name: str, c: TransformerConfig, tap: Tap) -> Tensor:
@@ -326,11 +332,11 @@ def _mlp(x: Tensor, params: Parameters, name: str, c: TransformerConfig, tap: Ta
     """What the MLP writes to the residual stream."""
     W_in, b_in = params[f"{name}.W_in"], params.get(f"{name}.b_in")
     W_out, b_out = params[f"{name}.W_out"], params.get(f"{name}.b_out")
-    if tap is untapped and c.act_fn == "relu":
+    if tap is untapped:
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
-        return _product(torch.relu_(_product(flat, W_in, b_in)), W_out, b_out).reshape(x.shape)
+        return product(activation(product(flat, W_in, b_in), c.act_fn, tap), W_out, b_out).reshape(x.shape)
     pre = tap(f"{name}.hook_pre", _linear(x, W_in, b_in))
-    post = tap(f"{name}.hook_post", ACTIVATIONS[c.act_fn](pre))
+    post = tap(f"{name}.hook_post", activation(pre, c.act_fn, tap))
     return _linear(post, W_out, b_out)
 
 

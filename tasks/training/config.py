@@ -9,6 +9,7 @@ Dtype = Literal["float32", "float64"]
 Decay = Literal["constant", "cosine"]
 Decayed = Literal["all", "matrices"]
 Autocast = Literal["none", "bfloat16"]
+Part = Literal["train", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class TrainingConfig(Fields):
         evaluate_every: steps between lines of metrics.
         snapshots: number of log-spaced snapshots, the first step and the last among them, or the steps
             themselves, those after the last left out.
-        stop_below: end a model's training at the evaluation where its test loss falls below this.
+        stop_below: end a model's training at the evaluation where its loss falls below this.
+        stop_on: the loss that ``stop_below`` looks at: of the training set (fitted) or the test set (solved).
 
     Raises:
         UserError: a value outside its range.
@@ -56,6 +58,7 @@ class TrainingConfig(Fields):
     evaluate_every: int = 100
     snapshots: int | tuple[int, ...] = 10
     stop_below: float | None = None
+    stop_on: Part = "test"
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -68,7 +71,13 @@ class TrainingConfig(Fields):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"expected {name} of at least {least}, got {value}")
-        for name, choices in (("decayed", Decayed), ("decay", Decay), ("dtype", Dtype), ("autocast", Autocast)):
+        for name, choices in (
+            ("decayed", Decayed),
+            ("decay", Decay),
+            ("dtype", Dtype),
+            ("autocast", Autocast),
+            ("stop_on", Part),
+        ):
             if getattr(self, name) not in get_args(choices):
                 raise UserError(f"expected {name} among {', '.join(get_args(choices))}, got {getattr(self, name)!r}")
         for name in ("beta1", "beta2"):

@@ -1,16 +1,16 @@
-"""What processor and allocator are asked for while models train. Neither changes a result that anyone could notice:
-numbers below 1e-38 become 0."""
+"""What processor and allocator are asked for while models train. No result changes, but that numbers below 1e-38 become
+0."""
 
 import ctypes
-import ctypes.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, and their defaults in glibc
-_DEFAULTS = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # parameters of glibc's mallopt
+_CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
 
 
 @contextmanager
@@ -26,27 +26,25 @@ def _denormals_as_zero() -> Iterator[None]:
 
     A step of the published modular-addition model, once it has memorised, takes about a third of the time with it.
     """
+    before = float(torch.tensor(1e-30) * torch.tensor(1e-10)) == 0
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(before)
 
 
 @contextmanager
 def _freed_memory_kept() -> Iterator[None]:
     """glibc returns large blocks to the system when they are freed, and every step pays for fresh pages again.
 
-    Keeping them makes a step up to a fifth faster where activations are tens of megabytes. Elsewhere than on glibc, or
-    where its environment variables already say what to do, nothing changes.
+    Keeping them makes a step up to a fifth faster where activations are tens of megabytes. glibc adapts its thresholds
+    until the first call of mallopt and never again; afterwards they are set to the largest that it adapts to. Elsewhere
+    than on glibc, or where the environment already says what to do, nothing changes.
     """
-    name = ctypes.util.find_library("c")
-    libc = ctypes.CDLL(name) if name else None
-    if (
-        libc is None
-        or not hasattr(libc, "gnu_get_libc_version")
-        or any(key.startswith("MALLOC_") for key in os.environ)
-    ):
+    chosen = "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "") or any(name in os.environ for name in _CHOSEN)
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if chosen or libc is None or not hasattr(libc, "gnu_get_libc_version"):
         yield
         return
     libc.mallopt(_MMAP_MAX, 0)
@@ -54,6 +52,7 @@ def _freed_memory_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        for parameter, value in _DEFAULTS.items():
-            libc.mallopt(parameter, value)
+        libc.mallopt(_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_TRIM_THRESHOLD, 64 << 20)
+        libc.mallopt(_MMAP_MAX, 65536)
         libc.malloc_trim(0)

@@ -1,13 +1,15 @@
 """How much memory a stack of models takes while it trains, and how large a stack fits.
 
-What a step holds is counted, not guessed: the loss of one model is built on tensors that have shapes but no contents,
-and every tensor that its backward pass will need is added up.
+What a step saves for its backward pass is counted, not guessed: the loss of one model is built on tensors that have
+shapes but no contents, and every tensor that is kept is added up. What is in flight besides is a measured allowance.
 """
 
+import math
 import re
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -17,8 +19,9 @@ from tasks.training.config import TrainingConfig
 from tasks.training.objective import CHUNK, cross_entropy
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_COPIES = 5  # of the parameters: values, gradients, two moments, and the gradients as they leave the backward pass
-_IN_FLIGHT = 4  # tensors of the largest size that a pass holds at once, besides what was saved for the backward one
+_KEPT = 4  # copies of the parameters: values, gradients and two moments
+_WRITING = 9  # copies more while the resume file is written or read, or a member leaves the stack
+_IN_FLIGHT = 4  # tensors of the largest size that a pass holds at once, besides what it saved
 
 
 def parse_bytes(text: str) -> int:
@@ -31,49 +34,30 @@ def parse_bytes(text: str) -> int:
         UserError: something else, or nothing left of it.
     """
     match = re.fullmatch(r"\s*(\d+\.?\d*(?:e\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
-    if match is None or match[2] not in _UNITS or int(float(match[1]) * _UNITS[match[2]]) < 1:
+    amount = float(match[1]) * _UNITS.get(match[2], math.nan) if match else math.nan
+    if not 1 <= amount < math.inf:
         raise UserError(f"expected an amount of memory such as 8GB or 500MiB, got {text!r}")
-    return int(float(match[1]) * _UNITS[match[2]])
+    return int(amount)
 
 
 def model_bytes(task: Task, model: Any, training: TrainingConfig) -> int:
-    """Bytes that each model of a stack adds while it trains: parameters, optimiser, activations, evaluation.
+    """Bytes that each model of a stack adds: parameters, optimiser, activations, evaluation, resume file.
 
     Not counted: the data, which the models share, and the interpreter with its libraries (some 300 MB on CPU).
     """
-    family = model_family(model)
     train_set = task.train_set()
-    batch = train_set.inputs[: training.batch_size or len(train_set)].to("meta")
-    prepared = family.prepare(train_set.inputs).to("meta")
-    dtype = getattr(torch, training.dtype)
-    params = {
-        name: torch.empty((1, *shape), dtype=dtype, device="meta", requires_grad=True)
-        for name, shape in family.shapes(model).items()
-    }
-    saved: dict[int, Tensor] = {}
+    evaluated = max(task.evaluation_sets().values(), key=len)
+    itemsize = getattr(torch, training.dtype).itemsize
+    shapes = model_family(model).shapes(model)
+    parameters = sum(math.prod(shape) for shape in shapes.values()) * itemsize
 
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage._cdata] = tensor  # a view keeps its whole storage alive, once
-        return tensor
-
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16, enabled=training.autocast == "bfloat16"):
-            logits = family.forward(
-                params, batch.unsqueeze(0), model, answer_position=task.answer_position, prepared=prepared
-            )
-        cross_entropy(logits[:, :, 0], torch.empty((1, len(batch)), dtype=torch.int64, device="meta")).sum()
-    weights = {parameter.untyped_storage()._cdata for parameter in params.values()}
-    activations = [tensor for key, tensor in saved.items() if key not in weights]
-    held = [tensor.untyped_storage().nbytes() for tensor in activations]
-    step = sum(held) + _IN_FLIGHT * max(held)
-
-    evaluated = max(len(examples) for examples in task.evaluation_sets().values())
-    answers = 2 * evaluated * task.d_vocab_out * dtype.itemsize
-    entries = max(tensor.numel() for tensor in activations) / len(batch)
-    evaluation = answers + int(_IN_FLIGHT * entries * min(evaluated, CHUNK)) * dtype.itemsize
-    n_parameters = sum(parameter.numel() for parameter in params.values())
-    return _COPIES * n_parameters * dtype.itemsize + max(step, evaluation)
+    step = _saved(task, model, training, train_set.inputs[: training.batch_size])
+    backward = parameters + sum(tensor.untyped_storage().nbytes() for tensor in step)
+    backward += _IN_FLIGHT * max(tensor.untyped_storage().nbytes() for tensor in step)
+    chunk = _saved(task, model, training, evaluated.inputs[:CHUNK])
+    evaluation = (_IN_FLIGHT * max(tensor.numel() for tensor in chunk)) * itemsize
+    evaluation += 2 * len(evaluated) * task.d_vocab_out * itemsize  # all answers, in chunks and joined
+    return _KEPT * parameters + max(backward, evaluation, _WRITING * parameters)
 
 
 def largest_stack(task: Task, model: Any, training: TrainingConfig, budget: int) -> int:
@@ -86,3 +70,31 @@ def largest_stack(task: Task, model: Any, training: TrainingConfig, budget: int)
     if each > budget:
         raise UserError(f"expected memory for one model, {each / 1e9:.2g} GB, got {budget / 1e9:.2g} GB")
     return budget // each
+
+
+def _saved(task: Task, model: Any, training: TrainingConfig, inputs: Int[Tensor, "batch pos"]) -> list[Tensor]:
+    """What the loss of one model on a batch saves for its backward pass, each storage once, without the parameters."""
+    family = model_family(model)
+    dtype = getattr(torch, training.dtype)
+    params = {
+        name: torch.empty((1, *shape), dtype=dtype, device="meta", requires_grad=True)
+        for name, shape in family.shapes(model).items()
+    }
+    saved: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage()._cdata] = tensor  # a view keeps its whole storage alive
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autocast("cpu", torch.bfloat16, enabled=training.autocast == "bfloat16"):
+            logits = family.forward(
+                params,
+                inputs.to("meta").unsqueeze(0),
+                model,
+                answer_position=task.answer_position,
+                prepared=family.prepare(inputs).to("meta"),
+            )
+        cross_entropy(logits[:, :, 0], torch.empty((1, len(inputs)), dtype=torch.int64, device="meta")).sum()
+    weights = {parameter.untyped_storage()._cdata for parameter in params.values()}
+    return [tensor for key, tensor in saved.items() if key not in weights]

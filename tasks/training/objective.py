@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -17,14 +18,18 @@ def cross_entropy(
 ) -> Float[Tensor, "*rest example"]:
     """−log softmax(logits)[target] of each example, in float64.
 
+    A last axis of length 1 holds the logit of answer 1 against answer 0, whose logit is 0.
+
     float32 log-softmax cannot represent losses below about 1e-7, which grokked models reach and where their gradients
-    vanish (Nanda et al. 2023; Prieto et al. 2025).
+    vanish (Nanda et al. 2023; Prieto et al. 2025). Differentiable once.
     """
+    if logits.shape[-1] == 1:
+        return F.softplus(logits.squeeze(-1).double() * (1 - 2 * targets), threshold=40)
     return _CrossEntropy.apply(logits, targets)
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """One exponential serves both passes; torch's own takes it twice."""
+    """One exponential serves both passes; torch's own takes it twice. It has a first derivative only."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
@@ -57,7 +62,7 @@ def performance(
 
     An empty set has no loss and no accuracy: NaN.
     """
-    answers = logits.argmax(-1)
+    answers = (logits.squeeze(-1) > 0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
     measured = {"loss": cross_entropy(logits, targets).mean(), "accuracy": (answers == targets).double().mean()}
     measured |= {rule: (answers == expected).double().mean() for rule, expected in rules.items()}
     return {f"{name}_{key}": float(value) for key, value in measured.items()}

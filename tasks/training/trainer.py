@@ -2,10 +2,10 @@
 
 * Members differ in seed, and in whatever ``per_model`` gives them; a member's data, initial weights and batches depend
   on nothing else in its stack, and on CPU with one thread its weights come out bit-equal to those of the model trained
-  alone.
+  alone (but for gelu in float64, whose error function rounds differently at the end of a tensor).
 * A batch is a function of (seed, step). Nothing reads global random state.
 * Killed at any moment, the same call continues from ``resume.safetensors`` to the same bits.
-* A member whose test loss falls below ``stop_below`` leaves the stack; the others go on.
+* A member whose loss falls below ``stop_below`` leaves the stack; the others go on.
 """
 
 import tempfile
@@ -67,8 +67,9 @@ def train(
             as long as the runs. A folder that holds a part of the same training is continued, a finished one returned.
         device: where tensors live; results are exact on ``cpu`` only.
         start: a run and a step whose weights every model starts from, instead of ``init``.
-        memory: bytes that training may take: the models train in as few stacks as fit, one after the other, which
-            changes no result (an interrupted stack goes on as it was). ``None``: all in one.
+        memory: bytes that training may take besides the program and the data: the models train in as few stacks as
+            fit, one after the other, which changes no result (an interrupted stack goes on as it was). ``None``: all in
+            one.
         command: recorded in the run folder.
         resume_every: seconds between resume files.
 
@@ -151,7 +152,7 @@ class Stack:
         stacked = {name: torch.stack([params[name] for params in members]).to(self.device) for name in members[0]}
         self.params = StackedParameters(stacked)
         decay = torch.tensor([run.config.training.weight_decay for run in self.runs], dtype=torch.float64)
-        self.optimizer = StackedAdamW(self.params, self.training, decay.to(self.device))
+        self.optimizer = StackedAdamW(self.params, self.training, decay)
         peak = [run.config.training.learning_rate for run in self.runs]
         self.peak = torch.tensor(peak, dtype=torch.float64)
 
@@ -224,8 +225,8 @@ class Stack:
             logits = self._logits(examples.inputs)
             for index, row in enumerate(rows):
                 row.update(performance(logits[index], examples.targets, examples.rules, name))
-        bound = self.training.stop_below
-        done = [last or (bound is not None and row["test_loss"] < bound) for row in rows]
+        bound, watched = self.training.stop_below, f"{self.training.stop_on}_loss"
+        done = [last or (bound is not None and row[watched] < bound) for row in rows]
         for index, (run, row) in enumerate(zip(self.runs, rows, strict=True)):
             if done[index]:
                 run.write_snapshot(self.step, self.params.member(index))

@@ -99,13 +99,15 @@ def measure(workload: Workload, n_models: int, threads: int, pairs: int, seconds
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=7, help="turns of each side (default 7)")
+    parser.add_argument("--pairs", type=int, default=7, help="turns of each side, at least 2 (default 7)")
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a turn (default 0.5)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     parser.add_argument("--models", type=int, nargs="+", help="these stack sizes only")
     parser.add_argument("--no-write", action="store_true", help="leave RESULTS.md as it is")
     arguments = parser.parse_args()
+    if arguments.pairs < 2:
+        parser.error(f"expected at least 2 pairs, got {arguments.pairs}: quartiles need two")
     rows = []
     print(HEADER)
     for threads in arguments.threads:

@@ -1,20 +1,24 @@
 """What is timed: the same model on the same data, by a plain loop over other people's modules and by this project."""
 
 import tempfile
+import weakref
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shutil import rmtree
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.anchor import AnchorComposition
 from tasks.base import Task
 from tasks.models import HookedTransformer
-from tasks.models.config import TransformerConfig
+from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.initialization import Initialization
 from tasks.modular import ModularArithmetic
+from tasks.parity import SparseParity
 from tasks.presets import preset
 from tasks.training.config import TrainingConfig
 from tasks.training.objective import cross_entropy
@@ -28,9 +32,12 @@ class Workload:
 
     name: str
     task: Task
-    model: TransformerConfig
+    model: TransformerConfig | MLPConfig
     training: TrainingConfig
     stacks: tuple[int, ...] = (1, 4, 16, 64)
+    init: Initialization = field(default_factory=Initialization)
+    fused: bool = False
+    """Whether the loop's AdamW is torch's fused one; by default it is what ``torch.optim.AdamW(params)`` gives."""
 
 
 def workloads() -> list[Workload]:
@@ -66,7 +73,42 @@ def workloads() -> list[Workload]:
             model=tiny,
             training=replace(plain, batch_size=32),
         ),
+        *(
+            Workload(
+                name=f"parity MLP, hidden {width}, batch {n_train:,}",
+                task=SparseParity(n_train=n_train),
+                model=MLPConfig(
+                    n_ctx=30, d_vocab=2, d_vocab_out=2, d_hidden=(width,), constant_input=True, one_logit=True
+                ),
+                training=TrainingConfig(learning_rate=3e-3, weight_decay=0.1),
+                init=Initialization(scheme="gain"),
+                stacks=(1, 5, 15, 45),
+                fused=True,
+            )
+            for width, n_train in ((16, 1_000), (128, 1_000), (258, 1_750))
+        ),
     ]
+
+
+class PlainMLP(nn.Module):
+    """The parity MLP as anyone writes it, its weights under our names; the bits are floats before training begins."""
+
+    def __init__(self, params: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.first = nn.Linear(*params["layers.0.W_in"].shape, bias=False)
+        self.last = nn.Linear(*params["unembed.W_U"].shape, bias=False)
+        with torch.no_grad():
+            self.first.weight.copy_(params["layers.0.W_in"].T)
+            self.last.weight.copy_(params["unembed.W_U"].T)
+        self.read: dict[int, Tensor] = {}
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if inputs.data_ptr() not in self.read:
+            self.read[inputs.data_ptr()] = F.pad(inputs.float(), (0, 1), value=1.0)
+        return self.last(F.relu(self.first(self.read[inputs.data_ptr()])))
+
+    def tl_parameters(self) -> dict[str, Tensor]:
+        return {"layers.0.W_in": self.first.weight.T, "unembed.W_U": self.last.weight.T}
 
 
 class Loop:
@@ -82,13 +124,15 @@ class Loop:
             lr=training.learning_rate,
             weight_decay=training.weight_decay,
             betas=(training.beta1, training.beta2),
+            fused=workload.fused or None,
         )
         self.n = 0
 
     def loss(self) -> Tensor:
         """The loss on the batch of the next step."""
         inputs, targets = self.batches(self.n)
-        return cross_entropy(self.module(inputs)[:, self.answer_position], targets).mean()
+        logits = self.module(inputs)
+        return cross_entropy(logits if logits.ndim == 2 else logits[:, self.answer_position], targets).mean()
 
     def step(self) -> None:
         """One update."""
@@ -107,7 +151,7 @@ def stack(workload: Workload, n_models: int, device: str = "cpu") -> Stack:
             RunConfig(
                 task=workload.task,
                 model=workload.model,
-                init=Initialization(),
+                init=workload.init,
                 training=workload.training,
                 seed=seed,
                 versions=library_versions(),
@@ -115,7 +159,9 @@ def stack(workload: Workload, n_models: int, device: str = "cpu") -> Stack:
         )
         for seed in range(n_models)
     ]
-    return Stack(runs, folder / "resume.safetensors", device)
+    together = Stack(runs, folder / "resume.safetensors", device)
+    weakref.finalize(together, rmtree, folder, ignore_errors=True)
+    return together
 
 
 def same_start(workload: Workload) -> tuple[Loop, Stack, float, float]:
@@ -133,8 +179,12 @@ def same_start(workload: Workload) -> tuple[Loop, Stack, float, float]:
         ours.step = kept
         return inputs[0], targets[0]
 
-    model = HookedTransformer(workload.model, ours.params.member(0))
-    loop = Loop(workload, model.to_transformer_lens(), batches)
+    params = ours.params.member(0)
+    if isinstance(workload.model, MLPConfig):
+        module: nn.Module = PlainMLP(params)
+    else:
+        module = HookedTransformer(workload.model, params).to_transformer_lens()
+    loop = Loop(workload, module, batches)
     theirs, loss = loop.loss(), ours.loss()
     theirs.backward()
     ours.params.differentiate(loss)

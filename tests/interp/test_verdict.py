@@ -2,12 +2,18 @@
 
 from dataclasses import replace
 
+import pytest
+
 from interp import counterfactual, fourier
+from interp.probe import examine
 from interp.subject import Subject
 from interp.verdict import anchor_verdict, conclude, modular_verdict
 from tasks.anchor import Anchor, AnchorComposition
+from tasks.models.config import MLPConfig
 from tasks.models.constructed import clock, composer, lookup_table, mirror, pizza
 from tasks.modular import ModularArithmetic
+from tasks.parity import SparseParity
+from tasks.training import TrainingConfig, train
 
 ANCHORS = AnchorComposition(key_low=20, key_high=39, sequence_length=5, d_vocab=64, split_modulus=7)
 ADDITION = ModularArithmetic(p=23, train_fraction=0.4)
@@ -137,3 +143,12 @@ def test_the_sentence_carries_its_numbers() -> None:
     sentence = anchor_verdict(anchors(mirror)).sentence
     for part in ("symmetric:", "(4,3)", "100.0% (95 % CI", "seen pairs 100.0%", "placebo 0.0%", "random weights"):
         assert part in sentence
+
+
+def test_a_task_without_a_rule_is_said_to_have_none() -> None:
+    config = MLPConfig(n_ctx=6, d_vocab=2, d_vocab_out=2, d_hidden=(4,), one_logit=True)
+    run = train(SparseParity(n_bits=6, k=2, n_train=20, n_test=20), config, training=TrainingConfig(steps=1))[0]
+    report = examine(Subject.load(run))
+    assert report.verdict.solution == "undetermined"
+    assert report.verdict.sentence == "undetermined: no solution has a rule yet for tasks of the family parity."
+    assert report.subject.performance["train_loss"] == pytest.approx(run.metrics[-1]["train_loss"])

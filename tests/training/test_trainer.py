@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -148,6 +150,17 @@ def test_a_model_stops_at_the_evaluation_where_its_test_loss_falls_below_the_bou
     assert run.finished
 
 
+def test_a_model_stops_where_the_loss_it_is_told_to_watch_falls_below_the_bound(modular):
+    whole = fit(modular)[0].metrics
+    third = whole[2]
+    assert all(third["train_loss"] < min(row["train_loss"], row["test_loss"]) for row in whole[:2])
+    assert all(third["train_loss"] * 1.0001 < row["test_loss"] for row in whole)
+    bound = third["train_loss"] * 1.0001
+    on_train, on_test = (fit(modular, training={"stop_below": bound, "stop_on": part})[0] for part in ("train", "test"))
+    assert on_train.metrics[-1]["step"] == third["step"]
+    assert on_test.metrics[-1]["step"] == whole[-1]["step"]
+
+
 def test_training_starts_from_a_snapshot_where_one_is_given(modular):
     origin = fit(modular)[0]
     step = origin.steps[-2]
@@ -261,9 +274,56 @@ def test_denormal_numbers_are_zero_in_training_and_numbers_again_after_it(modula
     fit(modular, on_evaluation=lambda step, rows: seen.append(float(torch.tensor(1e-30) * torch.tensor(1e-10))))
     assert set(seen) == {0.0}
     assert float(torch.tensor(1e-30) * torch.tensor(1e-10)) > 0
+    torch.set_flush_denormal(True)  # as its caller may have wanted it
+    try:
+        fit(modular)
+        assert float(torch.tensor(1e-30) * torch.tensor(1e-10)) == 0
+    finally:
+        torch.set_flush_denormal(False)
 
 
-def test_memory_settings_of_the_allocator_are_those_of_before_after_training(modular, monkeypatch):
+FAULTS = """
+import resource, sys, torch
+from tasks.presets import preset
+from tasks.training.trainer import train
+
+torch.set_num_threads(1)
+if sys.argv[1] == "trained":
+    p = preset("modular", "tiny")
+    train(p.task, p.model, p.init, p.training.__class__(steps=3))
+else:
+    torch.zeros(1)
+a = torch.ones(1 << 18)  # a megabyte
+
+def loops(n):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(n):
+        b = a + 1
+        c = b * 2
+        d = c - b
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+loops(20)
+print(loops(200))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="about glibc")
+def test_after_training_tensors_are_allocated_as_fast_as_before() -> None:
+    faults = {
+        state: int(subprocess.run([sys.executable, "-c", FAULTS, state], capture_output=True, check=True).stdout)
+        for state in ("trained", "untouched")
+    }
+    assert faults["trained"] <= faults["untouched"] + 1_000  # one page fault per 4 kB and loop would be 150,000
+
+
+@pytest.mark.parametrize(
+    "tunables", [{}, {"MALLOC_TRIM_THRESHOLD_": "1"}, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}]
+)
+def test_the_allocator_is_tuned_unless_the_environment_says_how_and_given_back_in_any_case(
+    modular, monkeypatch, tunables
+):
     asked = []
 
     class Library:
@@ -275,10 +335,10 @@ def test_memory_settings_of_the_allocator_are_those_of_before_after_training(mod
             asked.append("trim")
 
     monkeypatch.setattr("tasks.training.machine.ctypes.CDLL", lambda name: Library())
+    monkeypatch.setattr("tasks.training.machine.sys.platform", "linux")
+    for name, value in tunables.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ZeroDivisionError):
         fit(modular, on_evaluation=lambda step, rows: 1 / 0)
-    assert asked == [(-4, 0), (-1, -1), (-1, 128 * 1024), (-4, 65536), "trim"]  # glibc's defaults: mallopt(3)
-    asked.clear()
-    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # the user has decided already
-    fit(modular)
-    assert asked == []
+    kept, given_back = [(-4, 0), (-1, -1)], [(-3, 32 << 20), (-1, 64 << 20), (-4, 65536), "trim"]  # see mallopt(3)
+    assert asked == ([] if tunables else kept + given_back)

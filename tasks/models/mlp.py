@@ -1,0 +1,102 @@
+"""The multi-layer perceptron: its parameters and its forward pass.
+
+Design:
+
+* Made like ``tasks.models.transformer``: a pure function of a parameter dict with a leading ``model`` axis, with
+  a tap on every activation. Activations are rows: a layer computes ``x @ W``.
+* An input is read once, whatever its length: there is one answer per input, and the position axis of the logits has
+  length 1.
+* Full batches that all models of a stack share are read once for all of them.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tasks.models.config import MLPConfig
+from tasks.models.family import Parameters, Tap, untapped
+from tasks.models.transformer import activation, product
+
+
+def shapes(config: MLPConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of one model, in forward order."""
+    c = config
+    out: dict[str, tuple[int, ...]] = {}
+    if c.d_embed is not None:
+        out["embed.W_E"] = (c.d_vocab, c.d_embed)
+    for layer, (width_in, width_out) in enumerate(zip((c.d_model, *c.d_hidden), c.d_hidden, strict=False)):
+        out[f"layers.{layer}.W_in"] = (width_in, width_out)
+        if c.bias:
+            out[f"layers.{layer}.b_in"] = (width_out,)
+    if c.tied_unembedding:
+        assert c.d_embed is not None
+        out["unembed.W_out"] = (c.d_hidden[-1], c.d_embed)
+    else:
+        out["unembed.W_U"] = (c.d_hidden[-1], 1 if c.one_logit else c.d_out)
+    if c.output_bias:
+        out["unembed.b_U"] = (1 if c.one_logit else c.d_out,)
+    return out
+
+
+def forward(
+    params: Parameters,
+    inputs: Int[Tensor, "model batch pos"],
+    config: MLPConfig,
+    *,
+    tap: Tap = untapped,
+    answer_position: int | None = None,
+    prepared: object = None,
+) -> Float[Tensor, "model batch 1 d_vocab_out"]:
+    """Logits of a stack of models, [model, batch, 1, d_vocab_out]; with ``one_logit`` the last axis has length 1.
+
+    Args:
+        params: one tensor per name of ``shapes``, with a leading model axis.
+        inputs: token ids, one batch per model.
+        tap: sees and may replace each activation, each with a leading model axis.
+        answer_position, prepared: not used; every family takes them.
+    """
+    c = config
+    x = _read(params, inputs, c, tap)
+    for layer in range(len(c.d_hidden)):
+        name = f"layers.{layer}"
+        pre = tap(f"{name}.hook_pre", product(x, params[f"{name}.W_in"], params.get(f"{name}.b_in")))
+        x = tap(f"{name}.hook_post", activation(pre, c.act_fn, tap))
+    b_U = params.get("unembed.b_U")
+    if c.tied_unembedding:
+        out = tap("hook_out", product(x, params["unembed.W_out"], None))
+        return product(out, params["embed.W_E"][:, : c.d_out].transpose(1, 2), b_U).unsqueeze(2)
+    return product(x, params["unembed.W_U"], b_U).unsqueeze(2)
+
+
+def _read(
+    params: Parameters, inputs: Int[Tensor, "model batch pos"], c: MLPConfig, tap: Tap
+) -> Float[Tensor, "model batch d_model"]:
+    """What the first hidden layer reads."""
+    some = next(iter(params.values()))
+    shared = inputs.shape[0] > 1 and inputs.stride(0) == 0  # every model has the same batch: read it once
+    tokens = inputs[:1] if shared else inputs
+    if c.input == "embedding":
+        table = params["embed.W_E"]
+        offset = torch.arange(len(table), device=inputs.device).view(-1, 1, 1) * c.d_vocab
+        x = F.embedding(inputs + offset, table.reshape(-1, table.shape[-1])).sum(2)
+    elif c.input == "one_hot":
+        x = F.one_hot(tokens, c.d_vocab).flatten(2).to(some.dtype)
+    else:
+        x = tokens.to(some.dtype)
+        x = F.pad(x, (0, 1), value=1.0) if c.constant_input else x
+    x = x.expand(len(inputs), -1, -1)
+    return tap("hook_embed", x if tap is untapped else x.clone())  # a hook may write into what it is shown
+
+
+class MLP:
+    """The multi-layer perceptron as a family of models; see ``tasks.models.family``."""
+
+    name = "mlp"
+    shapes = staticmethod(shapes)
+    forward = staticmethod(forward)
+
+    @staticmethod
+    def prepare(inputs: Int[Tensor, "example pos"]) -> Tensor:
+        """Nothing is worth keeping."""
+        return inputs[:0]

@@ -1,0 +1,160 @@
+"""The multi-layer perceptron: worked by hand, stacked, tapped and trained."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tasks.base import UserError
+from tasks.models.config import MLPConfig
+from tasks.models.initialization import Initialization, initialize
+from tasks.models.mlp import forward, shapes
+from tasks.parity import SparseParity
+from tasks.training import TrainingConfig, train
+from tasks.training.objective import cross_entropy, performance
+
+BITS = MLPConfig(n_ctx=5, d_vocab=2, d_vocab_out=2, d_hidden=(6,), constant_input=True, one_logit=True)
+KINDS = {
+    "bits, constant, one logit": BITS,
+    "bits, two layers, biases": replace(
+        BITS, d_hidden=(6, 3), bias=True, output_bias=True, one_logit=False, constant_input=False
+    ),
+    "width one": replace(BITS, d_hidden=(1,)),
+    "one-hot, square": MLPConfig(n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(8,), input="one_hot", act_fn="square"),
+    "tied embedding": MLPConfig(
+        n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(8,), input="embedding", d_embed=5, tied_unembedding=True
+    ),
+    "embedding, gelu, output bias": MLPConfig(
+        n_ctx=3, d_vocab=7, d_vocab_out=4, d_hidden=(8,), input="embedding", d_embed=5, act_fn="gelu", output_bias=True
+    ),
+}
+every = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+
+
+def stack(config: MLPConfig, n_models: int = 3):
+    """Random weights, none of them zero, and a batch per model."""
+    rng = torch.Generator().manual_seed(0)
+    params = {name: torch.randn((n_models, *shape), generator=rng) for name, shape in shapes(config).items()}
+    return params, torch.randint(0, config.d_vocab, (n_models, 11, config.n_ctx), generator=rng)
+
+
+def test_a_network_written_down_for_exclusive_or_computes_it():
+    config = replace(BITS, n_ctx=2, d_hidden=(2,), output_bias=True)
+    params = {
+        "layers.0.W_in": torch.tensor([[[1.0, 1.0], [1.0, 1.0], [0.0, -1.0]]]),  # a + b, and a + b − 1
+        "unembed.W_U": torch.tensor([[[4.0], [-8.0]]]),
+        "unembed.b_U": torch.tensor([[-2.0]]),
+    }
+    inputs = torch.tensor(list(itertools.product((0, 1), repeat=2)))
+    logits = forward(params, inputs[None], config)[0, :, 0]
+    assert logits.flatten().tolist() == [-2, 2, 2, -2]
+    found = performance(logits, inputs.sum(1) % 2, {"any": inputs[:, 0] | inputs[:, 1]}, "all")
+    assert found["all_accuracy"] == 1.0
+    assert found["all_any"] == 0.75
+    assert found["all_loss"] == pytest.approx(0.12692801104297263)  # log(1 + e⁻²)
+
+
+def test_one_hot_rows_and_embedding_rows_are_added_over_positions():
+    one_hot, tied = KINDS["one-hot, square"], KINDS["tied embedding"]
+    params, tokens = stack(one_hot, 1)
+    W_in, W_U = params["layers.0.W_in"][0], params["unembed.W_U"][0]
+    a, b = tokens[0].T
+    expected = (W_in[a] + W_in[7 + b]).square() @ W_U
+    torch.testing.assert_close(forward(params, tokens, one_hot)[0, :, 0], expected)
+
+    params, tokens = stack(tied, 1)
+    W_E, W_in, W_out = (params[name][0] for name in ("embed.W_E", "layers.0.W_in", "unembed.W_out"))
+    a, b = tokens[0].T
+    expected = ((W_E[a] + W_E[b]) @ W_in).relu() @ W_out @ W_E.T
+    torch.testing.assert_close(forward(params, tokens, tied)[0, :, 0], expected)
+
+
+@every
+def test_a_member_of_a_stack_is_computed_to_the_bit_as_if_it_were_alone(config):
+    params, tokens = stack(config)
+    together = forward(params, tokens, config)
+    for m in range(3):
+        alone = forward({name: value[m : m + 1] for name, value in params.items()}, tokens[m : m + 1], config)
+        assert torch.equal(together[m : m + 1], alone)
+
+
+@every
+def test_a_batch_that_all_models_share_gives_what_copies_of_it_give(config):
+    params, tokens = stack(config)
+    shared = tokens[:1].expand(3, -1, -1)
+    assert torch.equal(forward(params, shared, config), forward(params, shared.clone(), config))
+
+
+@every
+def test_looking_at_activations_changes_neither_logits_nor_gradients(config):
+    params, tokens = stack(config)
+    for value in params.values():
+        value.requires_grad_()
+    seen = []
+
+    def look(name, value):
+        seen.append((name, tuple(value.shape)))
+        return value
+
+    results = [forward(params, tokens, config), forward(params, tokens, config, tap=look)]
+    torch.testing.assert_close(*results)
+    gradients = [torch.autograd.grad(logits.sin().sum(), list(params.values())) for logits in results]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    hidden = [
+        name
+        for layer in range(len(config.d_hidden))
+        for name in (f"layers.{layer}.hook_pre", f"layers.{layer}.hook_post")
+    ]
+    assert [name for name, _ in seen] == ["hook_embed", *hidden, *(["hook_out"] if config.tied_unembedding else [])]
+    assert dict(seen)["layers.0.hook_pre"] == (3, 11, config.d_hidden[0])
+
+
+def test_one_logit_is_two_logits_of_which_the_first_is_zero():
+    z = torch.tensor([[-3.0], [0.5], [40.0], [-800.0]], requires_grad=True)
+    targets = torch.tensor([0, 1, 0, 1])
+    two = torch.cat([torch.zeros_like(z), z], dim=-1)
+    torch.testing.assert_close(cross_entropy(z, targets), cross_entropy(two, targets), rtol=1e-14, atol=0)
+    ours, theirs = (torch.autograd.grad(cross_entropy(logits, targets).sum(), z)[0] for logits in (z, two))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_initial_weights_have_the_width_they_read_as_their_fan_in():
+    config = MLPConfig(n_ctx=30, d_vocab=2, d_vocab_out=2, d_hidden=(400,), constant_input=True)
+    params = initialize(shapes(config), config, Initialization(scheme="gain"), 0)
+    assert float(params["layers.0.W_in"].std()) == pytest.approx(31**-0.5, rel=0.03)
+    assert float(params["unembed.W_U"].std()) == pytest.approx(400**-0.5, rel=0.06)
+
+
+def test_a_stack_learns_sparse_parity_and_each_member_is_as_if_alone():
+    task = SparseParity(n_bits=8, k=2, n_train=120, n_test=100)
+    config = replace(BITS, n_ctx=8, d_hidden=(24,))
+    training = TrainingConfig(steps=300, learning_rate=1e-2, weight_decay=0.1, evaluate_every=100, snapshots=0)
+    init = Initialization(scheme="gain")
+    runs = train(task, config, init, training, seeds=range(3))
+    alone = train(task, config, init, training, seeds=[1])[0]
+    assert all(alone.params()[name].equal(value) for name, value in runs[1].params().items())
+    assert alone.metrics == runs[1].metrics
+    for run in runs:
+        assert run.metrics[0]["test_accuracy"] < 0.8
+        assert run.metrics[-1]["test_accuracy"] > 0.97
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"d_hidden": ()}, "expected d_hidden of at least 1, got 0"),
+        ({"d_hidden": (4, 0)}, "expected d_hidden of at least 1, got 0"),
+        ({"input": "bytes"}, "expected input among bits, one_hot, embedding, got 'bytes'"),
+        ({"act_fn": "tanh"}, "expected act_fn among"),
+        ({"d_embed": 4}, "expected d_embed with input 'embedding' and only there, got 4"),
+        ({"input": "embedding", "constant_input": False}, "expected d_embed with input 'embedding'"),
+        ({"input": "one_hot"}, "expected constant_input with input 'bits' only"),
+        ({"tied_unembedding": True}, "a tied unembedding needs input 'embedding'"),
+        ({"d_vocab_out": 3}, "one_logit is for two answers"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        replace(BITS, **fields)

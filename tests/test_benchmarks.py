@@ -1,0 +1,41 @@
+"""The benchmark's two sides are the same model, and its table says what was timed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+
+
+@pytest.mark.slow
+def test_the_benchmark_times_both_sides_and_prints_their_ratio() -> None:
+    command = [sys.executable, "-P", BENCHMARKS / "bench.py", "--no-write", "--only", "tiny", "--models", "4"]
+    done = subprocess.run(
+        [*command, "--pairs", "3", "--seconds", "0.05", "--threads", "1"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    cells = [cell.strip() for cell in done.stdout.splitlines()[-1].split("|")[1:-1]]
+    assert cells[:3] == ["tiny transformer, d_model 32, batch 32", "4", "1"]
+    loop, ours = float(cells[3]), float(cells[4])
+    ratio = float(cells[5].split("**")[1])
+    assert ratio == pytest.approx(loop / ours, rel=0.5)  # a median of ratios, not a ratio of medians
+
+
+@pytest.mark.slow
+def test_the_two_sides_start_from_the_same_loss_and_gradients_and_a_difference_is_seen(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import workloads  # pyright: ignore[reportMissingImports]
+
+    original = workloads.Loop.loss
+    for workload in workloads.workloads():
+        if workload.model.d_model <= 128:
+            _, _, loss_apart, gradient_apart = workloads.same_start(workload)
+            # float32 sums of a few thousand examples in another order
+            assert loss_apart < 1e-6
+            assert gradient_apart < 1e-4
+    monkeypatch.setattr(workloads.Loop, "loss", lambda self: 1.01 * original(self))
+    _, _, loss_apart, gradient_apart = workloads.same_start(workload)
+    assert loss_apart == pytest.approx(0.01, rel=0.02)
+    assert gradient_apart == pytest.approx(0.01, rel=0.02)
