@@ -64,7 +64,7 @@ def modular(size: Size) -> Preset:
 def anchor(size: Size) -> Preset:
     """Anchor composition. *paper*: the two-layer model of Zhang et al. 2024 (arXiv 2405.05409) as its logged runs had
     it (warm-up × 20); γ is the init scale: 0.5 large, 0.8 small, at d_model 400. *default*: a smaller model and shorter
-    sequences, trained until fitted; γ 0.5 is large, 1.2 small. *tiny*: symmetric at any scale."""
+    sequences, trained until fitted; γ 0.5 is large, 1.05 small. *tiny*: symmetric at any scale."""
     if size == "tiny":
         task = AnchorComposition(sequence_length=4, sequences_per_pair=2_000, d_vocab=110)
         model = replace(_post_ln(d_model=32, n_ctx=4), d_mlp=64)
