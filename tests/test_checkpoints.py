@@ -10,9 +10,6 @@ from tasks.training import Run
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 TINY = CHECKPOINTS / "tiny"
-needs_the_anchor_pair = pytest.mark.skipif(
-    not (CHECKPOINTS / "anchor-small-init").is_dir(), reason="not shipped yet: see notebooks/LOG.md"
-)
 
 
 def folders(where: Path) -> list[Path]:
@@ -69,7 +66,6 @@ def test_the_published_setting_grokked_as_promised() -> None:
 
 
 @pytest.mark.slow
-@needs_the_anchor_pair
 @pytest.mark.parametrize(
     ("name", "follows", "other"), [("large", "symmetric", "inferential"), ("small", "inferential", "symmetric")]
 )
@@ -81,7 +77,6 @@ def test_the_scale_of_the_initial_weights_decides_what_the_held_out_pair_follows
     assert found.placebo <= 0.05
 
 
-@needs_the_anchor_pair
 def test_the_anchor_pair_differs_in_the_scale_of_its_initial_weights_alone() -> None:
     large, small = (Run.load(CHECKPOINTS / f"anchor-{name}-init").config for name in ("large", "small"))
     assert large.init.gamma < small.init.gamma
