@@ -72,17 +72,11 @@ def anchor(size: Size) -> Preset:
     elif size == "default":
         task = AnchorComposition(sequence_length=4)
         model = _post_ln(d_model=256, n_ctx=4)
-        training = TrainingConfig(
-            steps=12_000,
-            batch_size=1_024,
-            learning_rate=4e-4,
-            weight_decay=0.01,
-            beta2=0.999,
-            clip_norm=1.0,
-            warmup_steps=2_500,
-            decay="cosine",
+        training = replace(
+            _warm_cosine(steps=12_000, batch_size=1_024, learning_rate=4e-4, warmup_steps=2_500, snapshots=(0,)),
+            warmup_from=0.0,
+            decay_to=0.0,
             evaluate_every=500,
-            snapshots=(0,),
             stop_below=1e-3,
             stop_on="train",
         )

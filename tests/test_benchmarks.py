@@ -30,7 +30,7 @@ def test_the_two_sides_start_from_the_same_loss_and_gradients_and_a_difference_i
 
     original = workloads.Loop.loss
     for workload in workloads.workloads():
-        if workload.model.d_model <= 128:
+        if "2,048" not in workload.name:  # the same model and data as batch 200, in ten times the time
             _, _, loss_apart, gradient_apart = workloads.same_start(workload)
             # float32 sums of a few thousand examples in another order
             assert loss_apart < 1e-6

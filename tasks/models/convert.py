@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from tasks.base import UserError
 from tasks.models.config import TransformerConfig
-from tasks.models.transformer import ACTIVATIONS, shapes
+from tasks.models.layers import ACTIVATIONS
+from tasks.models.transformer import shapes
 
 Weights = Mapping[str, Float[Tensor, "..."]]
 

@@ -9,14 +9,14 @@ Design:
 * Full batches that all models of a stack share are read once for all of them.
 """
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tasks.base import UserError
 from tasks.models.config import MLPConfig
 from tasks.models.family import Parameters, Tap, untapped
-from tasks.models.transformer import activation, product
+from tasks.models.layers import activation, gather, product
 
 
 def shapes(config: MLPConfig) -> dict[str, tuple[int, ...]]:
@@ -55,6 +55,9 @@ def forward(
         inputs: token ids, one batch per model.
         tap: sees and may replace each activation, each with a leading model axis.
         answer_position, prepared: not used; every family takes them.
+
+    Raises:
+        UserError: inputs of another length than ``config.n_ctx``.
     """
     c = config
     x = _read(params, inputs, c, tap)
@@ -73,13 +76,13 @@ def _read(
     params: Parameters, inputs: Int[Tensor, "model batch pos"], c: MLPConfig, tap: Tap
 ) -> Float[Tensor, "model batch d_model"]:
     """What the first hidden layer reads."""
+    if inputs.shape[2] != c.n_ctx:
+        raise UserError(f"expected inputs of length {c.n_ctx}, got {inputs.shape[2]}: this model reads all at once")
     some = next(iter(params.values()))
     shared = inputs.shape[0] > 1 and inputs.stride(0) == 0  # every model has the same batch: read it once
     tokens = inputs[:1] if shared else inputs
     if c.input == "embedding":
-        table = params["embed.W_E"]
-        offset = torch.arange(len(table), device=inputs.device).view(-1, 1, 1) * c.d_vocab
-        x = F.embedding(inputs + offset, table.reshape(-1, table.shape[-1])).sum(2)
+        x = gather(params["embed.W_E"], inputs).sum(2)
     elif c.input == "one_hot":
         x = F.one_hot(tokens, c.d_vocab).flatten(2).to(some.dtype)
     else:

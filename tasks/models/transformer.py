@@ -24,9 +24,9 @@ from torch import Tensor
 
 from tasks.models.config import TransformerConfig
 from tasks.models.family import Parameters, Tap, untapped
+from tasks.models.layers import activation, gather, linear, product
 
 _WORTH_A_CALL = 1 << 15  # elements per model from which one call per model beats more passes over the stack
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "identity": lambda x: x, "square": torch.square}
 
 
 class DistinctTokens(NamedTuple):
@@ -147,7 +147,7 @@ def forward(
     if c.normalization == "pre":
         x = _norm(x, params, "ln_final", c, tap)
     W_U = params["embed.W_E"][:, : c.d_out].transpose(1, 2) if c.tied_unembedding else params["unembed.W_U"]
-    return _linear(x, W_U, params.get("unembed.b_U"))
+    return linear(x, W_U, params.get("unembed.b_U"))
 
 
 def hook_names(config: TransformerConfig) -> list[str]:
@@ -172,9 +172,9 @@ def _embed(
     params: Parameters, inputs: Tensor, c: TransformerConfig, tap: Tap
 ) -> Float[Tensor, "model batch pos d_model"]:
     if c.d_vocab is None:
-        x = tap("hook_embed", _linear(inputs, params["read_in.W"]))
+        x = tap("hook_embed", linear(inputs, params["read_in.W"]))
     else:
-        x = tap("hook_embed", _gather(params["embed.W_E"], inputs))
+        x = tap("hook_embed", gather(params["embed.W_E"], inputs))
     if c.positions:
         positions = params["pos_embed.W_pos"][:, None, : inputs.shape[2]].expand(-1, inputs.shape[1], -1, -1)
         # a hook may write into what it is shown, which must then not be the parameter itself
@@ -201,50 +201,14 @@ def _first_attention(
     rows = prepared.row[inputs, positions]
     fixed = None if only is None else prepared.constant[only]
     if fixed is None:
-        q, k, v = _gather(q, rows[:, :, asked]), _gather(k, rows), _gather(v, rows)
+        q, k, v = gather(q, rows[:, :, asked]), gather(k, rows), gather(v, rows)
         attn_out = _attention(q, k, v, positions[asked], params, name, c, untapped)
     else:  # one query for all examples: a score per row, gathered
         products = (q[:, fixed : fixed + 1] * k).unflatten(-1, (c.n_heads, c.d_head))
-        scores = _gather(products.sum(-1) / math.sqrt(c.d_head), rows).transpose(2, 3).unsqueeze(3)
-        v = _gather(v, rows).unflatten(-1, (c.n_heads, c.d_head))
+        scores = gather(products.sum(-1) / math.sqrt(c.d_head), rows).transpose(2, 3).unsqueeze(3)
+        v = gather(v, rows).unflatten(-1, (c.n_heads, c.d_head))
         attn_out = _attend(scores, v, positions[asked], params, name, c, untapped)
-    return _gather(x, rows[:, :, asked]), attn_out
-
-
-def _gather(
-    table: Float[Tensor, "model row d"], index: Int[Tensor, "model batch pos"]
-) -> Float[Tensor, "model batch pos d"]:
-    """Row index[m, b, s] of table m. One embedding look-up: its backward pass is a scatter in a fixed order."""
-    n_models, n_rows, d = table.shape
-    offset = torch.arange(n_models, device=index.device).view(-1, 1, 1) * n_rows
-    return F.embedding(index + offset, table.reshape(n_models * n_rows, d))
-
-
-def _linear(
-    x: Float[Tensor, "model *rest d_in"],
-    W: Float[Tensor, "model d_in d_out"],
-    b: Float[Tensor, "model d_out"] | None = None,
-) -> Float[Tensor, "model *rest d_out"]:
-    """x W + b for each model, with the rows of x flattened."""
-    flat = x.reshape(x.shape[0], -1, x.shape[-1])
-    return product(flat, W, b).reshape(*x.shape[:-1], W.shape[-1])
-
-
-def product(
-    x: Float[Tensor, "model row d_in"], W: Float[Tensor, "model d_in d_out"], b: Float[Tensor, "model d_out"] | None
-) -> Float[Tensor, "model row d_out"]:
-    """x W + b for each model: one bmm, whose result may be overwritten (it is no view, but of width one)."""
-    # a product of width one takes another path, and its bits depend on the stack: widen it
-    if W.shape[1] == 1:
-        return product(F.pad(x, (0, 1)), F.pad(W, (0, 0, 0, 1)), b)
-    if W.shape[2] == 1:
-        return product(x, F.pad(W, (0, 1)), None if b is None else F.pad(b, (0, 1)))[..., :1]
-    return torch.bmm(x, W) if b is None else torch.baddbmm(b.unsqueeze(1), x, W)
-
-
-def activation(pre: Tensor, name: str, tap: Tap) -> Tensor:
-    """The activation function of that name. Untapped, ReLU overwrites ``pre``, which must then be no view."""
-    return torch.relu_(pre) if name == "relu" and tap is untapped else ACTIVATIONS[name](pre)
+    return gather(x, rows[:, :, asked]), attn_out
 
 
 def _norm(x: Tensor, params: Parameters, name: str, c: TransformerConfig, tap: Tap) -> Tensor:
@@ -267,7 +231,7 @@ def _project(x: Tensor, params: Parameters, name: str, part: str, c: Transformer
     """Queries, keys or values [model, …, head · d_head] of all heads side by side."""
     W = params[f"{name}.W_{part}"].transpose(1, 2).reshape(x.shape[0], c.d_model, c.n_heads * c.d_head)
     b = params[f"{name}.b_{part}"].reshape(x.shape[0], -1) if c.attention_bias else None
-    return _linear(x, W, b)
+    return linear(x, W, b)
 
 
 def _attention(
@@ -316,7 +280,7 @@ def _attend(
         z = torch.matmul(pattern, v.transpose(2, 3)).transpose(2, 3)
     z = tap(f"{name}.hook_z", z)
     W_O = params[f"{name}.W_O"].reshape(z.shape[0], c.n_heads * c.d_head, c.d_model)
-    return _linear(z.flatten(-2), W_O, params.get(f"{name}.b_O"))
+    return linear(z.flatten(-2), W_O, params.get(f"{name}.b_O"))
 
 
 def _allowed(
@@ -335,9 +299,9 @@ def _mlp(x: Tensor, params: Parameters, name: str, c: TransformerConfig, tap: Ta
     if tap is untapped:
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
         return product(activation(product(flat, W_in, b_in), c.act_fn, tap), W_out, b_out).reshape(x.shape)
-    pre = tap(f"{name}.hook_pre", _linear(x, W_in, b_in))
+    pre = tap(f"{name}.hook_pre", linear(x, W_in, b_in))
     post = tap(f"{name}.hook_post", activation(pre, c.act_fn, tap))
-    return _linear(post, W_out, b_out)
+    return linear(post, W_out, b_out)
 
 
 def count_parameters(config: TransformerConfig) -> int:

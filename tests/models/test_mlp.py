@@ -55,6 +55,13 @@ def test_a_network_written_down_for_exclusive_or_computes_it():
     assert found["all_loss"] == pytest.approx(0.12692801104297263)  # log(1 + e⁻²)
 
 
+@every
+def test_inputs_of_another_length_are_refused(config):
+    params, inputs = stack(config)
+    with pytest.raises(UserError, match=f"expected inputs of length {config.n_ctx}, got {config.n_ctx - 1}"):
+        forward(params, inputs[..., 1:], config)
+
+
 def test_one_hot_rows_and_embedding_rows_are_added_over_positions():
     one_hot, tied = KINDS["one-hot, square"], KINDS["tied embedding"]
     params, tokens = stack(one_hot, 1)
