@@ -12,7 +12,7 @@ help:
 	@echo "make format       rewrite the code in the project's format"
 	@echo "make test-compat  the model tests under transformer-lens 3.9, in an environment of their own"
 	@echo "make checkpoints  train the shipped checkpoints again and compare (FOLDER=checkpoints/tiny for some)"
-	@echo "make bench        time a training step against the usual loop, write tests/benchmarks/RESULTS.md"
+	@echo "make bench        time a training step against the usual loop, write tests/benchmarks/RESULTS.md and scaling.svg"
 
 install: $(INSTALLED)
 
@@ -45,7 +45,9 @@ checkpoints: $(INSTALLED)
 	$(BIN)/python -P tests/retrain.py $(FOLDER)  # -P: tests/ holds folders named like the packages
 
 bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python -P tests/benchmarks/bench.py
+	$(BIN)/python -P tests/benchmarks/scaling.py
 
 clean:
 	rm -rf $(VENV) .venv-tl39 build *.egg-info report.html

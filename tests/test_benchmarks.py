@@ -17,9 +17,9 @@ def test_the_benchmark_times_both_sides_and_prints_their_ratio() -> None:
     )
     assert done.returncode == 0, done.stderr
     cells = [cell.strip() for cell in done.stdout.splitlines()[-1].split("|")[1:-1]]
-    assert cells[:3] == ["tiny transformer, d_model 32, batch 32", "4", "1"]
-    loop, ours = float(cells[3]), float(cells[4])
-    ratio = float(cells[5].split("**")[1])
+    assert cells[:4] == ["tiny transformer, d_model 32, batch 32", "4", "eager", "1"]
+    loop, ours = float(cells[4]), float(cells[5])
+    ratio = float(cells[6].split("**")[1])
     assert ratio == pytest.approx(loop / ours, rel=0.5)  # a median of ratios, not a ratio of medians
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tasks.models.family import Tap, untapped
 
+_WORTH_A_CALL = 1 << 15  # elements per model
 ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "identity": lambda x: x, "square": torch.square}
 
 
@@ -50,3 +51,11 @@ def product(
 def activation(pre: Tensor, name: str, tap: Tap) -> Tensor:
     """The activation function of that name. Untapped, ReLU overwrites ``pre``, which must then be no view."""
     return torch.relu_(pre) if name == "relu" and tap is untapped else ACTIVATIONS[name](pre)
+
+
+def worth_a_call(n_elements: int, device: torch.device) -> bool:
+    """Whether models with so many activations are better computed one by one than in passes over the whole stack.
+
+    On a CPU, large ones then stay in its cache; on other devices the stack is what keeps them busy.
+    """
+    return device.type == "cpu" and n_elements >= _WORTH_A_CALL

@@ -7,16 +7,22 @@ Design:
 * An input is read once, whatever its length: there is one answer per input, and the position axis of the logits has
   length 1.
 * Full batches that all models of a stack share are read once for all of them.
+* An exact shortcut serves training: untapped, a last ReLU layer and its one logit are one function with a backward pass
+  of its own. It has a first derivative only.
 """
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from tasks.base import UserError
 from tasks.models.config import MLPConfig
 from tasks.models.family import Parameters, Tap, untapped
-from tasks.models.layers import activation, gather, product
+from tasks.models.layers import activation, gather, product, worth_a_call
 
 
 def shapes(config: MLPConfig) -> dict[str, tuple[int, ...]]:
@@ -61,11 +67,19 @@ def forward(
     """
     c = config
     x = _read(params, inputs, c, tap)
+    b_U = params.get("unembed.b_U")
+    # products of mixed types, and what a compiler fuses itself, go the plain way
+    plain = tap is not untapped or torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling()
     for layer in range(len(c.d_hidden)):
         name = f"layers.{layer}"
-        pre = tap(f"{name}.hook_pre", product(x, params[f"{name}.W_in"], params.get(f"{name}.b_in")))
+        W_in, b_in = params[f"{name}.W_in"], params.get(f"{name}.b_in")
+        if c.one_logit and c.act_fn == "relu" and layer == len(c.d_hidden) - 1 and not plain:
+            if b_in is not None:
+                x, W_in = F.pad(x, (0, 1), value=1.0), torch.cat([W_in, b_in.unsqueeze(1)], dim=1)
+            logit = _OneLogit.apply(x, W_in, params["unembed.W_U"])
+            return (logit if b_U is None else logit + b_U.unsqueeze(1)).unsqueeze(2)
+        pre = tap(f"{name}.hook_pre", product(x, W_in, b_in))
         x = tap(f"{name}.hook_post", activation(pre, c.act_fn, tap))
-    b_U = params.get("unembed.b_U")
     if c.tied_unembedding:
         out = tap("hook_out", product(x, params["unembed.W_out"], None))
         return product(out, params["embed.W_E"][:, : c.d_out].transpose(1, 2), b_U).unsqueeze(2)
@@ -90,6 +104,48 @@ def _read(
         x = F.pad(x, (0, 1), value=1.0) if c.constant_input else x
     x = x.expand(len(inputs), -1, -1)
     return tap("hook_embed", x if tap is untapped else x.clone())  # a hook may write into what it is shown
+
+
+class _OneLogit(torch.autograd.Function):
+    """relu(x W) w for one column w, in half the passes over the hidden activations that autograd takes.
+
+    With A the 0/1 matrix of active neurons and g the gradient of the logits, all gradients follow from G = (g x)ᵀ A:
+    that of W is G scaled by w, that of w the column sums of W ∘ G, and the activations themselves need not be kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Float[Tensor, "model batch d_in"],
+        W: Float[Tensor, "model d_in d_hidden"],
+        w: Float[Tensor, "model d_hidden 1"],
+    ) -> Float[Tensor, "model batch 1"]:
+        if worth_a_call(x.shape[1] * W.shape[2], x.device):  # so one model's activations stay in the cache
+            active = x.new_empty(*x.shape[:2], W.shape[2])
+            logit = x.new_empty(*x.shape[:2], 1)
+            for model, hidden in enumerate(active):
+                torch.mm(x[model], W[model], out=hidden).relu_()
+                torch.mm(hidden, w[model], out=logit[model])
+                hidden.sign_()
+        else:
+            hidden = torch.relu_(product(x, W, None))
+            logit = product(hidden, w, None).clone()
+            active = hidden.sign_()
+        ctx.save_for_backward(x, W, w, active)
+        return logit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, W, w, active = ctx.saved_tensors
+        (gradient,) = grad_outputs
+        if x.shape[2] < active.shape[2]:
+            G = product((x * gradient).transpose(1, 2), active, None)
+        else:
+            G = product(x.transpose(1, 2), active * gradient, None)
+        scale = w.transpose(1, 2)
+        to_x = product(active, (W * scale).transpose(1, 2), None) * gradient if ctx.needs_input_grad[0] else None
+        return to_x, G * scale, (W * G).sum(1).unsqueeze(-1)
 
 
 class MLP:

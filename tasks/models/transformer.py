@@ -24,9 +24,7 @@ from torch import Tensor
 
 from tasks.models.config import TransformerConfig
 from tasks.models.family import Parameters, Tap, untapped
-from tasks.models.layers import activation, gather, linear, product
-
-_WORTH_A_CALL = 1 << 15  # elements per model from which one call per model beats more passes over the stack
+from tasks.models.layers import activation, gather, linear, product, worth_a_call
 
 
 class DistinctTokens(NamedTuple):
@@ -216,7 +214,7 @@ def _norm(x: Tensor, params: Parameters, name: str, c: TransformerConfig, tap: T
     transformer-lens."""
     w, b = params[f"{name}.w"], params[f"{name}.b"]
     affine = (w.shape[0], *(1,) * (x.ndim - 2), w.shape[-1])
-    if tap is untapped and x[0].numel() >= _WORTH_A_CALL:
+    if tap is untapped and worth_a_call(x[0].numel(), x.device):
         each = zip(x.unbind(), w.unbind(), b.unbind(), strict=True) if len(x) > 1 else [(x.squeeze(0), w[0], b[0])]
         rows = [F.layer_norm(row, row.shape[-1:], weight, bias, c.norm_eps) for row, weight, bias in each]
         return torch.stack(rows) if len(rows) > 1 else rows[0].unsqueeze(0)

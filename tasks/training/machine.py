@@ -1,13 +1,16 @@
-"""What processor and allocator are asked for while models train. No result changes, but that numbers below 1e-38 become
-0."""
+"""What processor, allocator and compiler are asked for while models train. Without a compiler no result changes, but
+that numbers below 1e-38 become 0."""
 
 import ctypes
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from tasks.base import UserError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # parameters of glibc's mallopt
 _CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
@@ -56,3 +59,14 @@ def _freed_memory_kept() -> Iterator[None]:
         libc.mallopt(_TRIM_THRESHOLD, 64 << 20)
         libc.mallopt(_MMAP_MAX, 65536)
         libc.malloc_trim(0)
+
+
+def check_compiler() -> None:
+    """Refuse, before anything is written, what ``torch.compile`` would fail at on its first step.
+
+    Raises:
+        UserError: no C++ compiler, where ``torch.compile`` looks for one.
+    """
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(name) is None:
+        raise UserError(f"expected the C++ compiler {name} for a compiled training, found none: do without, or set CXX")

@@ -22,10 +22,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tasks.base import Examples, Task, UserError, as_tensor, digest, generator
+from tasks.models.family import ModelFamily, Parameters
 from tasks.models.initialization import Initialization, initialize
 from tasks.registry import model_family
-from tasks.training.config import TrainingConfig
-from tasks.training.machine import tuned_for_training
+from tasks.training.config import Autocast, TrainingConfig
+from tasks.training.machine import check_compiler, tuned_for_training
 from tasks.training.memory import largest_stack
 from tasks.training.objective import CHUNK, cross_entropy, performance
 from tasks.training.optimizer import StackedAdamW, StackedParameters
@@ -53,6 +54,7 @@ def train(
     device: str = "cpu",
     start: tuple[Run, int] | None = None,
     memory: int | None = None,
+    compiled: bool = False,
     command: str | None = None,
     on_evaluation: OnEvaluation | None = None,
     resume_every: float = 30.0,
@@ -70,14 +72,18 @@ def train(
         memory: bytes that training may take besides the program and the data: the models train in as few stacks as
             fit, one after the other, which changes no result (an interrupted stack goes on as it was). ``None``: all in
             one.
+        compiled: let ``torch.compile`` fuse a training step, which takes it half a minute at the start and a C++
+            compiler, and changes the last bits of the result.
         command: recorded in the run folder.
         resume_every: seconds between resume files.
 
     Raises:
         UserError: the folder holds another run; ``per_model`` has an unknown field or the wrong length; no such start
-            or device; a negative seed; no memory for one model.
+            or device; a negative seed; no memory for one model; no compiler.
     """
     _check_device(device)
+    if compiled:
+        check_compiler()
     init, training = init or Initialization(), training or TrainingConfig()
     configs = _members(task, model, init, training, list(seeds), per_model or {}, start, command)
     at_once = None if memory is None else largest_stack(task, model, training, memory)
@@ -98,7 +104,7 @@ def train(
             leftover.unlink(missing_ok=True)
     with tuned_for_training():
         while pending := [run for run in runs if not run.finished]:
-            Stack(pending, folder / _RESUME, device, start, at_once).train(on_evaluation, resume_every)
+            Stack(pending, folder / _RESUME, device, start, at_once, compiled).train(on_evaluation, resume_every)
     (folder / _RESUME).unlink(missing_ok=True)
     return runs
 
@@ -116,6 +122,7 @@ class Stack:
         device: str = "cpu",
         start: tuple[Run, int] | None = None,
         at_once: int | None = None,
+        compiled: bool = False,
     ) -> None:
         config = runs[0].config
         self.runs = runs[:at_once]
@@ -134,6 +141,7 @@ class Stack:
         self.train_set = _on(train_set, device)
         self.sets = {name: _on(examples, device) for name, examples in self.sets.items()}
         self.epochs: dict[int, tuple[int, Tensor]] = {}
+        self.objective = torch.compile(_objective) if compiled else _objective
 
         saved, place = read_tensors(resume_file) if resume_file.is_file() else ({}, {})
         rows = {run: row for run in runs if (row := _row(run, resume_file, place.get("runs", []))) is not None}
@@ -185,18 +193,8 @@ class Stack:
 
     def loss(self) -> Float[Tensor, ""]:
         """The sum over models of the loss on this step's batch."""
-        inputs, targets = self.batch()
-        with torch.autocast(
-            torch.device(self.device).type, torch.bfloat16, enabled=self.training.autocast == "bfloat16"
-        ):
-            logits = self.family.forward(
-                self.params.tensors,
-                inputs,
-                self.model,
-                answer_position=self.task.answer_position,
-                prepared=self.prepared,
-            )
-        return cross_entropy(logits[:, :, 0], targets).mean(-1).sum()
+        settings = (self.family, self.model, self.task.answer_position, self.prepared, self.training.autocast)
+        return self.objective(self.params.tensors, *self.batch(), *settings)
 
     def batch(self) -> tuple[Int[Tensor, "model batch pos"], Int[Tensor, "model batch"]]:
         """The examples of this step: for each model a function of its seed and the step."""
@@ -269,6 +267,22 @@ class Stack:
             "exp_avg_sq": self.optimizer.exp_avg_sq,
         }
         write_tensors(self.resume_file, tensors, {"step": self.step, "runs": [run.name for run in self.runs]})
+
+
+def _objective(
+    params: Parameters,
+    inputs: Tensor,
+    targets: Tensor,
+    family: ModelFamily,
+    model: Any,
+    answer_position: int,
+    prepared: Any,
+    autocast: Autocast,
+) -> Float[Tensor, ""]:
+    """The sum over models of the mean loss at the answer position."""
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=autocast == "bfloat16"):
+        logits = family.forward(params, inputs, model, answer_position=answer_position, prepared=prepared)
+    return cross_entropy(logits[:, :, 0], targets).mean(-1).sum()
 
 
 def _row(run: Run, resume_file: Path, names: list[str]) -> int | None:

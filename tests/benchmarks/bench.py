@@ -13,39 +13,42 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from workloads import Workload, same_start, stack, workloads  # pyright: ignore[reportMissingImports]
+from workloads import Workload, parity_sweep, same_start, stack, workloads  # pyright: ignore[reportMissingImports]
 
-from tasks.training.machine import tuned_for_training
+from tasks.base import UserError
+from tasks.training.machine import check_compiler, tuned_for_training
 
-HEADER = """| workload | models | threads | loop, ms | rulelens, ms | times faster (quartiles) |
-|---|---|---|---|---|---|"""
+HEADER = """| workload | models | step | threads | loop, ms | rulelens, ms | times faster (quartiles) |
+|---|---|---|---|---|---|---|"""
+SWEEP = "parity MLPs, mean over the 25 shapes of the 1,125-model sweep"
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table: milliseconds per model and step, and how many times faster."""
+    """One line of the table: milliseconds per model and step of both sides, turn by turn."""
 
     workload: str
     models: int
+    compiled: bool
     threads: int
-    loop_ms: float
-    ours_ms: float
-    low: float
-    ratio: float
-    high: float
+    loop: tuple[float, ...]
+    ours: tuple[float, ...]
 
     def __str__(self) -> str:
+        loop, ours = statistics.median(self.loop), statistics.median(self.ours)
+        low, ratio, high = statistics.quantiles([a / b for a, b in zip(self.loop, self.ours, strict=True)], n=4)
+        step = "compiled" if self.compiled else "eager"
         return (
-            f"| {self.workload} | {self.models} | {self.threads} | {self.loop_ms:.3g} | {self.ours_ms:.3g} "
-            f"| **{self.ratio:.2f}** ({self.low:.2f}–{self.high:.2f}) |"
+            f"| {self.workload} | {self.models} | {step} | {self.threads} | {loop:.3g} | {ours:.3g} "
+            f"| **{ratio:.2f}** ({low:.2f}–{high:.2f}) |"
         )
 
 
@@ -57,43 +60,53 @@ def turn(step: Callable[[], None], steps: int, clock: Callable[[], float]) -> fl
     return (clock() - start) / steps * 1e3
 
 
-def measure(workload: Workload, n_models: int, threads: int, pairs: int, seconds: float) -> Row:
-    """The row of one workload at one stack size. A turn lasts at least ``seconds``."""
+def measure(
+    workload: Workload, n_models: int, threads: int, pairs: int, seconds: float, *, compiled: bool = False
+) -> Row:
+    """The row of one workload at one stack size. A turn lasts about ``seconds``."""
     torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter
-    loop, ours, loss_apart, gradient_apart = same_start(workload)
+    loop, ours, loss_apart, gradient_apart = same_start(workload, compiled=compiled and n_models == 1)
     if loss_apart > 1e-5 or gradient_apart > 1e-3:
         raise SystemExit(
             f"{workload.name}: the sides differ, loss by {loss_apart:.1e}, gradient by {gradient_apart:.1e}"
         )
     if n_models > 1:
-        ours = stack(workload, n_models)
+        ours = stack(workload, n_models, compiled=compiled)
 
     def our_turn(steps: int) -> float:
         with tuned_for_training():
             return turn(ours.update, steps, clock)
 
+    our_turn(2)  # the first step compiles
     loop_steps = max(1, round(seconds * 1e3 / turn(loop.step, 2, clock)))
     our_steps = max(1, round(seconds * 1e3 / our_turn(2)))
     times = []
     for pair in range(pairs):
         if pair % 2:
             ours_ms = our_turn(our_steps)
-            times.append((turn(loop.step, loop_steps, clock), ours_ms))
+            times.append((turn(loop.step, loop_steps, clock), ours_ms / n_models))
         else:
             loop_ms = turn(loop.step, loop_steps, clock)
-            times.append((loop_ms, our_turn(our_steps)))
-    ratios = [loop_ms * n_models / ours_ms for loop_ms, ours_ms in times]
-    low, ratio, high = statistics.quantiles(ratios, n=4)
+            times.append((loop_ms, our_turn(our_steps) / n_models))
     return Row(
         workload=workload.name,
         models=n_models,
+        compiled=compiled,
         threads=threads,
-        loop_ms=statistics.median(a for a, _ in times),
-        ours_ms=statistics.median(b for _, b in times) / n_models,
-        low=low,
-        ratio=ratio,
-        high=high,
+        loop=tuple(a for a, _ in times),
+        ours=tuple(b for _, b in times),
+    )
+
+
+def mean(rows: list[Row], name: str) -> Row:
+    """The mean of several rows, turn by turn: what a mix of workloads costs."""
+    loops, ours = ([getattr(row, side) for row in rows] for side in ("loop", "ours"))
+    return replace(
+        rows[0],
+        workload=name,
+        loop=tuple(map(statistics.mean, zip(*loops, strict=True))),
+        ours=tuple(map(statistics.mean, zip(*ours, strict=True))),
     )
 
 
@@ -104,19 +117,35 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     parser.add_argument("--models", type=int, nargs="+", help="these stack sizes only")
+    parser.add_argument("--eager", action="store_true", help="leave out what needs a compiler")
     parser.add_argument("--no-write", action="store_true", help="leave RESULTS.md as it is")
     arguments = parser.parse_args()
     if arguments.pairs < 2:
         parser.error(f"expected at least 2 pairs, got {arguments.pairs}: quartiles need two")
-    rows = []
+    can_compile = True
+    try:
+        check_compiler()
+    except UserError as error:
+        can_compile = False
+        print(f"no compiled steps: {error}", file=sys.stderr)
     print(HEADER)
+    rows: list[Row] = []
+
+    def add(row: Row) -> None:
+        rows.append(row)
+        print(row, flush=True)
+        gc.collect()
+
     for threads in arguments.threads:
+        turns = (threads, arguments.pairs, arguments.seconds)
         for workload in workloads():
             for n_models in workload.stacks:
                 if arguments.only in workload.name and (not arguments.models or n_models in arguments.models):
-                    rows.append(measure(workload, n_models, threads, arguments.pairs, arguments.seconds))
-                    print(rows[-1], flush=True)
-                    gc.collect()
+                    add(measure(workload, n_models, *turns))
+                    if n_models in workload.compiled and can_compile and not arguments.eager:
+                        add(measure(workload, n_models, *turns, compiled=True))
+        if arguments.only in SWEEP and (not arguments.models or 45 in arguments.models):
+            add(mean([measure(workload, 45, *turns) for workload in parity_sweep()], SWEEP))
     if not arguments.no_write:
         libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformer-lens"))
         RESULTS.write_text(

@@ -36,6 +36,10 @@ class Workload:
     training: TrainingConfig
     stacks: tuple[int, ...] = (1, 4, 16, 64)
     init: Initialization = field(default_factory=Initialization)
+    compiled: tuple[int, ...] = ()
+    """Those of the stacks that are also timed with ``torch.compile``, where a compiler is found."""
+    weight_decays: tuple[float, ...] = ()
+    """Of the models of a stack, in turn; by default all have that of ``training``."""
     fused: bool = False
     """Whether the loop's AdamW is torch's fused one; by default it is what ``torch.optim.AdamW(params)`` gives."""
 
@@ -52,7 +56,13 @@ def workloads() -> list[Workload]:
     plain = TrainingConfig(learning_rate=1e-3, weight_decay=0.01)
     few = AnchorComposition(sequences_per_pair=2_000)
     return [
-        Workload(name="modular addition, p = 113, full batch", task=modular.task, model=modular.model, training=plain),
+        Workload(
+            name="modular addition, p = 113, full batch",
+            task=modular.task,
+            model=modular.model,
+            training=plain,
+            compiled=(1,),
+        ),
         Workload(
             name="anchors, d_model 400, batch 200",
             task=few,
@@ -66,28 +76,37 @@ def workloads() -> list[Workload]:
             model=wide,
             training=replace(plain, batch_size=2_048),
             stacks=(1, 4),
+            compiled=(1,),
         ),
         Workload(
             name="tiny transformer, d_model 32, batch 32",
             task=ModularArithmetic(p=59),
             model=tiny,
             training=replace(plain, batch_size=32),
+            compiled=(64,),
         ),
-        *(
-            Workload(
-                name=f"parity MLP, hidden {width}, batch {n_train:,}",
-                task=SparseParity(n_train=n_train),
-                model=MLPConfig(
-                    n_ctx=30, d_vocab=2, d_vocab_out=2, d_hidden=(width,), constant_input=True, one_logit=True
-                ),
-                training=TrainingConfig(learning_rate=3e-3, weight_decay=0.1),
-                init=Initialization(scheme="gain"),
-                stacks=(1, 5, 15, 45),
-                fused=True,
-            )
-            for width, n_train in ((16, 1_000), (128, 1_000), (258, 1_750))
-        ),
+        *(parity(width, n_train) for width, n_train in ((16, 1_000), (128, 1_000), (258, 1_750))),
     ]
+
+
+def parity(width: int, n_train: int) -> Workload:
+    """One shape of the sweep of 1,125 parity MLPs; 45 of them differ in seed and weight decay only."""
+    return Workload(
+        name=f"parity MLP, hidden {width}, batch {n_train:,}",
+        task=SparseParity(n_train=n_train),
+        model=MLPConfig(n_ctx=30, d_vocab=2, d_vocab_out=2, d_hidden=(width,), constant_input=True, one_logit=True),
+        training=TrainingConfig(learning_rate=3e-3, weight_decay=0.01),
+        weight_decays=(0.01, 0.03, 0.1, 0.3, 1.0),
+        init=Initialization(scheme="gain"),
+        stacks=(1, 5, 15, 45),
+        compiled=(45,),
+        fused=True,
+    )
+
+
+def parity_sweep() -> list[Workload]:
+    """All shapes of the sweep, each as often as any other."""
+    return [parity(width, n_train) for width in (16, 32, 64, 128, 258) for n_train in (750, 1_000, 1_250, 1_500, 1_750)]
 
 
 class PlainMLP(nn.Module):
@@ -142,9 +161,10 @@ class Loop:
         self.n += 1
 
 
-def stack(workload: Workload, n_models: int, device: str = "cpu") -> Stack:
+def stack(workload: Workload, n_models: int, device: str = "cpu", *, compiled: bool = False) -> Stack:
     """This project's trainer with several models of the workload, before its first step."""
     folder = Path(tempfile.mkdtemp(prefix="rulelens-bench-"))
+    decays = workload.weight_decays or (workload.training.weight_decay,)
     runs = [
         Run.create(
             folder / f"seed-{seed}",
@@ -152,26 +172,26 @@ def stack(workload: Workload, n_models: int, device: str = "cpu") -> Stack:
                 task=workload.task,
                 model=workload.model,
                 init=workload.init,
-                training=workload.training,
+                training=replace(workload.training, weight_decay=decays[seed % len(decays)]),
                 seed=seed,
                 versions=library_versions(),
             ),
         )
         for seed in range(n_models)
     ]
-    together = Stack(runs, folder / "resume.safetensors", device)
+    together = Stack(runs, folder / "resume.safetensors", device, compiled=compiled)
     weakref.finalize(together, rmtree, folder, ignore_errors=True)
     return together
 
 
-def same_start(workload: Workload) -> tuple[Loop, Stack, float, float]:
+def same_start(workload: Workload, *, compiled: bool = False) -> tuple[Loop, Stack, float, float]:
     """Both sides with the same weights and batches, and how far apart they are there.
 
     Returns:
         the loop; a stack of one; the relative difference of their losses; the largest difference of a gradient, as a
         share of that gradient's norm (biases that only transformer-lens has are left out).
     """
-    ours = stack(workload, 1)
+    ours = stack(workload, 1, compiled=compiled)
 
     def batches(step: int) -> tuple[Tensor, Tensor]:
         kept, ours.step = ours.step, step

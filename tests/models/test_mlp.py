@@ -20,6 +20,7 @@ KINDS = {
     "bits, two layers, biases": replace(
         BITS, d_hidden=(6, 3), bias=True, output_bias=True, one_logit=False, constant_input=False
     ),
+    "bits, two layers, biases, one logit": replace(BITS, d_hidden=(4, 9), bias=True, output_bias=True),
     "width one": replace(BITS, d_hidden=(1,)),
     "one-hot, square": MLPConfig(n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(8,), input="one_hot", act_fn="square"),
     "tied embedding": MLPConfig(
@@ -32,11 +33,24 @@ KINDS = {
 every = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 
 
+@pytest.fixture(params=["over the stack", "model by model"])
+def either_way(request, monkeypatch):
+    """Both ways to compute a stack, whatever the size of its activations."""
+    monkeypatch.setattr("tasks.models.layers._WORTH_A_CALL", 1 if request.param == "model by model" else 1 << 60)
+
+
 def stack(config: MLPConfig, n_models: int = 3):
     """Random weights, none of them zero, and a batch per model."""
     rng = torch.Generator().manual_seed(0)
     params = {name: torch.randn((n_models, *shape), generator=rng) for name, shape in shapes(config).items()}
     return params, torch.randint(0, config.d_vocab, (n_models, 11, config.n_ctx), generator=rng)
+
+
+def results(params, tokens, config):
+    """Logits, and the gradients of a function of them."""
+    params = {name: value.detach().requires_grad_() for name, value in params.items()}
+    logits = forward(params, tokens, config)
+    return [logits, *torch.autograd.grad(logits.sin().sum(), list(params.values()))]
 
 
 def test_a_network_written_down_for_exclusive_or_computes_it():
@@ -78,15 +92,17 @@ def test_one_hot_rows_and_embedding_rows_are_added_over_positions():
 
 
 @every
+@pytest.mark.usefixtures("either_way")
 def test_a_member_of_a_stack_is_computed_to_the_bit_as_if_it_were_alone(config):
     params, tokens = stack(config)
-    together = forward(params, tokens, config)
+    together = results(params, tokens, config)
     for m in range(3):
-        alone = forward({name: value[m : m + 1] for name, value in params.items()}, tokens[m : m + 1], config)
-        assert torch.equal(together[m : m + 1], alone)
+        alone = results({name: value[m : m + 1] for name, value in params.items()}, tokens[m : m + 1], config)
+        assert all(torch.equal(ours[m : m + 1], theirs) for ours, theirs in zip(together, alone, strict=True))
 
 
 @every
+@pytest.mark.usefixtures("either_way")
 def test_a_batch_that_all_models_share_gives_what_copies_of_it_give(config):
     params, tokens = stack(config)
     shared = tokens[:1].expand(3, -1, -1)
@@ -94,19 +110,19 @@ def test_a_batch_that_all_models_share_gives_what_copies_of_it_give(config):
 
 
 @every
+@pytest.mark.usefixtures("either_way")
 def test_looking_at_activations_changes_neither_logits_nor_gradients(config):
     params, tokens = stack(config)
-    for value in params.values():
-        value.requires_grad_()
+    params = {name: value.double().requires_grad_() for name, value in params.items()}
     seen = []
 
     def look(name, value):
         seen.append((name, tuple(value.shape)))
         return value
 
-    results = [forward(params, tokens, config), forward(params, tokens, config, tap=look)]
-    torch.testing.assert_close(*results)
-    gradients = [torch.autograd.grad(logits.sin().sum(), list(params.values())) for logits in results]
+    both = [forward(params, tokens, config), forward(params, tokens, config, tap=look)]
+    torch.testing.assert_close(*both)
+    gradients = [torch.autograd.grad(logits.sin().sum(), list(params.values())) for logits in both]
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs)
     hidden = [

@@ -167,7 +167,7 @@ def test_layer_norm_of_many_rows_is_the_same_model_by_model_as_over_the_stack(no
     rng = torch.Generator().manual_seed(0)
     params = {name: value + 0.1 * torch.randn(value.shape, generator=rng) for name, value in params.items()}
     over_the_stack = forward(params, tokens, config)
-    monkeypatch.setattr("tasks.models.transformer._WORTH_A_CALL", 1)
+    monkeypatch.setattr("tasks.models.layers._WORTH_A_CALL", 1)
     torch.testing.assert_close(forward(params, tokens, config), over_the_stack)
     alone = [forward({k: v[m : m + 1] for k, v in params.items()}, tokens[m : m + 1], config) for m in range(2)]
     assert torch.equal(forward(params, tokens, config), torch.cat(alone))

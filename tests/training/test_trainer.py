@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -267,6 +268,45 @@ def test_bfloat16_products_train_almost_the_same_and_evaluations_are_not_rounded
     assert plain.metrics[0] == rounded.metrics[0]  # before the first update: the same weights, the same precision
     assert not equal(plain.params(), rounded.params())
     assert rounded.metrics[-1]["train_loss"] == pytest.approx(plain.metrics[-1]["train_loss"], rel=0.02)
+
+
+# in a process of its own: the suite's checks of array shapes cannot be traced
+COMPILED = """
+from dataclasses import replace
+from tasks.presets import preset
+from tasks.training import train
+
+def losses(**changes):
+    compiled = changes.pop("compiled")
+    p = preset("modular", "tiny")
+    training = replace(p.training, steps=40, evaluate_every=10, **changes)
+    runs = train(p.task, p.model, p.init, training, seeds=range(3), compiled=compiled)
+    return [[row["train_loss"] for row in run.metrics] for run in runs]
+
+eager, compiled = losses(compiled=False), losses(compiled=True)
+print(max(abs(a / b - 1) for a, b in zip(sum(eager, []), sum(compiled, []))), eager != compiled)
+second_best = sorted(rows[1] for rows in eager)[1]
+print([len(rows) for rows in losses(compiled=True, stop_on="train", stop_below=second_best + 1e-4)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_a_compiled_step_is_the_same_step_to_rounding_and_goes_on_when_members_leave():
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    apart, compiled, ends = done.stdout.replace("\n", " ").split(maxsplit=2)
+    assert float(apart) < 1e-5
+    assert compiled == "True"  # fused sums round otherwise: something was compiled
+    assert sorted(json.loads(ends))[:2] == [2, 2]  # stopped at their second evaluation
+    assert max(json.loads(ends)) > 2
+
+
+def test_a_compiled_training_without_a_compiler_is_refused_before_anything_is_written(modular, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="expected the C\\+\\+ compiler no-such-compiler"):
+        fit(modular, out=tmp_path / "run", compiled=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_denormal_numbers_are_zero_in_training_and_numbers_again_after_it(modular):
