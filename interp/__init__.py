@@ -5,13 +5,35 @@ from typing import TYPE_CHECKING, Any
 from tasks.lazy import lazily
 
 if TYPE_CHECKING:
-    from interp import condensation, counterfactual, fourier, rank
+    from interp import attention, condensation, counterfactual, dynamics, fourier, interchange, rank, relabelling
     from interp.subject import Ensemble, Subject, Trajectory
 
-__all__ = ["Ensemble", "Subject", "Trajectory", "condensation", "counterfactual", "fourier", "rank"]
+__all__ = [
+    "Ensemble",
+    "Subject",
+    "Trajectory",
+    "attention",
+    "condensation",
+    "counterfactual",
+    "dynamics",
+    "fourier",
+    "interchange",
+    "rank",
+    "relabelling",
+]
 
 _WHERE = dict.fromkeys(("Ensemble", "Subject", "Trajectory"), "interp.subject") | {
-    name: f"interp.{name}" for name in ("condensation", "counterfactual", "fourier", "rank")
+    name: f"interp.{name}"
+    for name in (
+        "attention",
+        "condensation",
+        "counterfactual",
+        "dynamics",
+        "fourier",
+        "interchange",
+        "rank",
+        "relabelling",
+    )
 }
 
 

@@ -1,4 +1,4 @@
-"""The few figures that all analyses share: a heat map, bars, and lines.
+"""The few figures that all analyses share: a heat map, bars, lines, and points.
 
 Each builder asks for a title, the names of both axes and a caption, so that no figure goes without; the caption is the
 figure's subtitle and stays with it when it is saved.
@@ -7,6 +7,7 @@ figure's subtitle and stays with it when it is saved.
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -135,6 +136,16 @@ def lines(
     figure = _finished(go.Figure(traces), title=title, x=x, y=y, caption=caption, threshold=threshold, log_y=log_y)
     if log_x:
         figure.update_xaxes(type="log")
+    return figure
+
+
+def scatter(traces: Sequence[Mapping[str, Any]], *, title: str, x: str, y: str, caption: str) -> go.Figure:
+    """Points in a plane, one series per trace, each given by the arguments of plotly's ``Scatter``."""
+    figure = go.Figure([go.Scatter(mode="markers", **trace) for trace in traces])
+    figure = _finished(figure, title=title, x=x, y=y, caption=caption)
+    figure.update_layout(
+        height=560, width=760, legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}
+    )
     return figure
 
 

@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 ANALYSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "fourier": ("interp.fourier", ("modular",)),
     "counterfactual": ("interp.counterfactual", ("anchor",)),
+    "interchange": ("interp.interchange", ("anchor",)),
+    "relabelling": ("interp.relabelling", ("anchor",)),
+    "attention": ("interp.attention", ("anchor",)),
     "condensation": ("interp.condensation", ("anchor", "modular")),
     "rank": ("interp.rank", ("anchor", "modular")),
 }
 """Name of an analysis → its module and the task families it applies to. A new analysis is one line here."""
+ON_REQUEST = ("relabelling",)
+"""Analyses that run only where they are named: they train."""
 CHECKPOINTS = Path("checkpoints")
 _FOR_TESTS = "tiny"
 
@@ -89,13 +94,13 @@ def _json_numbers(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def analysis_modules(names: Sequence[str | ModuleType] | None, family: str) -> dict[str, ModuleType]:
-    """The analyses asked for, by name; all that apply to the task family where none are named.
+    """The analyses asked for, by name; where none are named, all that apply to the task family and do not train.
 
     Raises:
         UserError: an unknown name, one that does not apply to the family, a module that keeps not to the contract.
     """
     if names is None:
-        names = [name for name, (_, families) in ANALYSES.items() if family in families]
+        names = [name for name, (_, families) in ANALYSES.items() if family in families and name not in ON_REQUEST]
     modules: dict[str, ModuleType] = {}
     for name in names:
         if isinstance(name, ModuleType):
@@ -116,7 +121,8 @@ def examine(subject: "Subject", analyses: Sequence[str | ModuleType] | None = No
 
     Args:
         subject: one model with its task.
-        analyses: names from ``ANALYSES`` or modules of one's own with ``analyze(subject)``; ``None``: all that apply.
+        analyses: names from ``ANALYSES`` or modules of one's own with ``analyze(subject)``; ``None``: all that apply
+            and are not in ``ON_REQUEST``.
 
     Raises:
         UserError: an unknown analysis.
@@ -157,7 +163,7 @@ class Probe:
     step: str = "last"
     """A step that has a snapshot, last, or all."""
     only: str | None = None
-    """Analyses to run, separated by commas; without it, all that apply."""
+    """Analyses to run, separated by commas; without it, all that apply and do not train."""
     report: Path | None = None
     """Write one standalone HTML file with every figure."""
     json: str | None = None

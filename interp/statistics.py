@@ -40,6 +40,11 @@ class Interval:
     n_units: int
     method: Literal["bootstrap", "wilson", "none"]
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Low and high; the estimate twice where nothing varied and there is no interval."""
+        return (self.value, self.value) if self.method == "none" else (self.low, self.high)
+
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from interp.counterfactual import CounterfactualResult
 from interp.fourier import FourierResult
+from interp.interchange import InterchangeResult
+from interp.relabelling import RelabellingResult
 from interp.result import Result
 from interp.subject import Subject
 from tasks.anchor import AnchorComposition
@@ -62,7 +64,7 @@ def conclude(subject: Subject, results: Mapping[str, Any]) -> Verdict:
     """The verdict that the results allow; *undetermined* where the analysis that decides was not run."""
     swaps, fourier = results.get("counterfactual"), results.get("fourier")
     if isinstance(swaps, CounterfactualResult):
-        return anchor_verdict(swaps)
+        return anchor_verdict(swaps, results.get("interchange"), results.get("relabelling"))
     if isinstance(subject.task, ModularArithmetic):
         return modular_verdict(subject.task, subject.performance, fourier)
     if not isinstance(subject.task, AnchorComposition):
@@ -73,8 +75,13 @@ def conclude(subject: Subject, results: Mapping[str, Any]) -> Verdict:
     )
 
 
-def anchor_verdict(result: CounterfactualResult) -> Verdict:
-    """Inferential, symmetric or memorising, by ``ANCHOR_RULE``."""
+def anchor_verdict(
+    result: CounterfactualResult,
+    interchange: InterchangeResult | None = None,
+    relabelling: RelabellingResult | None = None,
+) -> Verdict:
+    """Inferential, symmetric or memorising, by ``ANCHOR_RULE``: the answers on the held-out pair decide. What
+    interventions on activations and on the trained model say stands behind, and whether it agrees."""
     if result.held_out is None or result.intervals is None:
         why = "undetermined: no pair is held out on which composing and mirroring give different answers."
         return Verdict(solution="undetermined", sentence=why, rule=ANCHOR_RULE)
@@ -99,7 +106,36 @@ def anchor_verdict(result: CounterfactualResult) -> Verdict:
     )
     if solution == "undetermined":
         numbers = f"{_anchor_doubt(result, fitted, quiet)}; {numbers}"
-    return Verdict(solution=solution, sentence=f"{solution}: {numbers}.", rule=ANCHOR_RULE)
+    sentence = f"{solution}: {numbers}.{_other_depths(solution, interchange, relabelling)}"
+    return Verdict(solution=solution, sentence=sentence, rule=ANCHOR_RULE)
+
+
+def _other_depths(
+    solution: Solution, interchange: InterchangeResult | None, relabelling: RelabellingResult | None
+) -> str:
+    """What the other two depths of the counterfactual say, and whether all agree."""
+    said, text = [], ""
+    if interchange is not None:
+        said.append(interchange.route)
+        text += (
+            f" Interchange: {interchange.route} (key carried by the anchors {interchange.carried:.1%}, pair formed "
+            f"apart from the key {interchange.paired:.1%}; random weights {interchange.control_carried:.1%} and "
+            f"{interchange.control_paired:.1%})."
+        )
+    if relabelling is not None:
+        said.append(
+            {"follows": "symmetric", "does not follow": "not symmetric"}.get(relabelling.mirror_call, "undetermined")
+        )
+        pair, mirror = ("({},{})".format(*p) for p in (relabelling.pair, relabelling.mirror))
+        text += (
+            f" Relabelling {pair}: {mirror} {relabelling.mirror_call} ({relabelling.mirror_moved:.1%} take the new "
+            f"answer, {relabelling.mirror_stayed:.1%} keep theirs; placebo {relabelling.placebo_moved:.1%} and "
+            f"{relabelling.placebo_stayed:.1%})."
+        )
+    agree = {"undetermined", solution, *(() if solution in ("symmetric", "undetermined") else ("not symmetric",))}
+    if not agree.issuperset(said):
+        text += " The depths disagree."
+    return text
 
 
 def _apart(result: CounterfactualResult) -> str:

@@ -9,6 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tasks.models.family import ModelFamily, Parameters
+from tasks.training.config import Autocast
+
 CHUNK = 2048
 """Examples evaluated at once: bounds memory, changes no result."""
 
@@ -26,6 +29,22 @@ def cross_entropy(
     if logits.shape[-1] == 1:
         return F.softplus(logits.squeeze(-1).double() * (1 - 2 * targets), threshold=40)
     return _CrossEntropy.apply(logits, targets)
+
+
+def mean_loss(
+    params: Parameters,
+    inputs: Int[Tensor, "model batch pos"],
+    targets: Int[Tensor, "model batch"],
+    family: ModelFamily,
+    model: Any,
+    answer_position: int,
+    prepared: Any,
+    autocast: Autocast,
+) -> Float[Tensor, ""]:
+    """The sum over models of the mean loss at the answer position: what an update differentiates."""
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=autocast == "bfloat16"):
+        logits = family.forward(params, inputs, model, answer_position=answer_position, prepared=prepared)
+    return cross_entropy(logits[:, :, 0], targets).mean(-1).sum()
 
 
 class _CrossEntropy(torch.autograd.Function):

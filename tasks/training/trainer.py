@@ -22,13 +22,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tasks.base import Examples, Task, UserError, as_tensor, digest, generator
-from tasks.models.family import ModelFamily, Parameters
 from tasks.models.initialization import Initialization, initialize
 from tasks.registry import model_family
-from tasks.training.config import Autocast, TrainingConfig
+from tasks.training.config import TrainingConfig
 from tasks.training.machine import check_compiler, tuned_for_training
 from tasks.training.memory import largest_stack
-from tasks.training.objective import CHUNK, cross_entropy, performance
+from tasks.training.objective import CHUNK, mean_loss, performance
 from tasks.training.optimizer import StackedAdamW, StackedParameters
 from tasks.training.run import Run, RunConfig, library_versions
 from tasks.training.schedule import learning_rate_factor, snapshot_steps
@@ -141,7 +140,9 @@ class Stack:
         self.train_set = _on(train_set, device)
         self.sets = {name: _on(examples, device) for name, examples in self.sets.items()}
         self.epochs: dict[int, tuple[int, Tensor]] = {}
-        self.objective = torch.compile(_objective) if compiled else _objective
+        if compiled:
+            torch.compiler.reset()  # it compiles a function for eight settings and then, silently, no more
+        self.objective = torch.compile(mean_loss) if compiled else mean_loss
 
         saved, place = read_tensors(resume_file) if resume_file.is_file() else ({}, {})
         rows = {run: row for run in runs if (row := _row(run, resume_file, place.get("runs", []))) is not None}
@@ -267,22 +268,6 @@ class Stack:
             "exp_avg_sq": self.optimizer.exp_avg_sq,
         }
         write_tensors(self.resume_file, tensors, {"step": self.step, "runs": [run.name for run in self.runs]})
-
-
-def _objective(
-    params: Parameters,
-    inputs: Tensor,
-    targets: Tensor,
-    family: ModelFamily,
-    model: Any,
-    answer_position: int,
-    prepared: Any,
-    autocast: Autocast,
-) -> Float[Tensor, ""]:
-    """The sum over models of the mean loss at the answer position."""
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=autocast == "bfloat16"):
-        logits = family.forward(params, inputs, model, answer_position=answer_position, prepared=prepared)
-    return cross_entropy(logits[:, :, 0], targets).mean(-1).sum()
 
 
 def _row(run: Run, resume_file: Path, names: list[str]) -> int | None:

@@ -2,8 +2,8 @@
 
 The usual loop is transformer-lens's own model, ``torch.optim.AdamW`` and a loss at the answer position. Before anything
 is timed, both sides show the same loss and gradients from the same weights. Then they take turns; a row is the median
-of the paired ratios, with quartiles. One thread is timed in CPU time, two in wall time. The table goes to the terminal
-and to ``RESULTS.md``.
+of the paired ratios, with quartiles. One thread is timed in CPU time, two in wall time; compiled steps with one
+thread only. The table goes to the terminal and to ``RESULTS.md``.
 """
 
 import argparse
@@ -142,7 +142,7 @@ def main() -> None:
             for n_models in workload.stacks:
                 if arguments.only in workload.name and (not arguments.models or n_models in arguments.models):
                     add(measure(workload, n_models, *turns))
-                    if n_models in workload.compiled and can_compile and not arguments.eager:
+                    if n_models in workload.compiled and threads == 1 and can_compile and not arguments.eager:
                         add(measure(workload, n_models, *turns, compiled=True))
         if arguments.only in SWEEP and (not arguments.models or 45 in arguments.models):
             add(mean([measure(workload, 45, *turns) for workload in parity_sweep()], SWEEP))

@@ -37,7 +37,7 @@ class Workload:
     stacks: tuple[int, ...] = (1, 4, 16, 64)
     init: Initialization = field(default_factory=Initialization)
     compiled: tuple[int, ...] = ()
-    """Those of the stacks that are also timed with ``torch.compile``, where a compiler is found."""
+    """Those of the stacks that are also timed with ``torch.compile``, on one thread, where a compiler is found."""
     weight_decays: tuple[float, ...] = ()
     """Of the models of a stack, in turn; by default all have that of ``training``."""
     fused: bool = False

@@ -8,7 +8,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from interp import fourier
-from interp.probe import ANALYSES, examine, main, run_folders
+from interp.probe import ANALYSES, ON_REQUEST, examine, main, run_folders
 from interp.report.page import page
 from interp.subject import Subject
 from tasks.anchor import AnchorComposition
@@ -44,7 +44,11 @@ def folder(tmp_path_factory):
 
 def test_each_task_gets_the_analyses_that_apply_to_it(addition, anchors) -> None:
     assert list(addition.results) == ["fourier", "condensation", "rank"]
-    assert list(anchors.results) == ["counterfactual", "condensation", "rank"]
+    assert list(anchors.results) == [
+        name for name, (_, families) in ANALYSES.items() if "anchor" in families and name not in ON_REQUEST
+    ]
+    assert {"counterfactual", "interchange", "attention"} <= set(anchors.results)
+    assert "relabelling" not in anchors.results
     assert addition.verdict.solution == "generalising by Fourier multiplication"
     assert anchors.verdict.solution == "symmetric"
 

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from interp import counterfactual, fourier
+from interp import counterfactual, fourier, interchange
 from interp.probe import examine
+from interp.relabelling import RelabellingResult
+from interp.statistics import Interval
 from interp.subject import Subject
 from interp.verdict import anchor_verdict, conclude, modular_verdict
 from tasks.anchor import Anchor, AnchorComposition
@@ -152,3 +154,48 @@ def test_a_task_without_a_rule_is_said_to_have_none() -> None:
     assert report.verdict.solution == "undetermined"
     assert report.verdict.sentence == "undetermined: no solution has a rule yet for tasks of the family parity."
     assert report.subject.performance["train_loss"] == pytest.approx(run.metrics[-1]["train_loss"])
+
+
+def relabelled(call: str) -> RelabellingResult:
+    interval = Interval(value=1.0, low=0.97, high=1.0, n=10, n_units=10, method="wilson")
+    return RelabellingResult(
+        mirror_call=call,
+        step=400,
+        pair=(1, 2),
+        mirror=(2, 1),
+        placebo_pair=(3, 3),
+        offset=10,
+        before=1.0,
+        learnt=1.0,
+        mirror_moved=1.0 if call == "follows" else 0.0,
+        mirror_stayed=0.0,
+        placebo_moved=0.0,
+        placebo_stayed=0.5,
+        moved_interval=interval,
+        stayed_interval=interval,
+        by_step={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("built", "patched", "call", "agree"),
+    [
+        (mirror, mirror, "follows", True),
+        (knows_the_exception, composer, "does not follow", True),
+        (mirror, mirror, "does not follow", False),
+        (knows_the_exception, composer, "follows", False),
+        (mirror, composer, "follows", False),
+        (knows_the_exception, mirror, "does not follow", False),
+        (mirror, mirror, "undetermined", True),
+    ],
+)
+def test_the_verdict_says_what_the_other_depths_found_and_whether_they_agree(built, patched, call, agree) -> None:
+    swaps = anchors(built)
+    route = interchange.analyze(Subject.of(*patched(ANCHORS), ANCHORS), n_sequences=60)
+    alone = anchor_verdict(swaps)
+    verdict = anchor_verdict(swaps, route, relabelled(call))
+    assert verdict.solution == alone.solution != "undetermined"
+    assert verdict.sentence.startswith(alone.sentence)
+    assert f"Interchange: {route.route} (key carried by the anchors {route.carried:.1%}" in verdict.sentence
+    assert f"Relabelling (1,2): (2,1) {call} (" in verdict.sentence
+    assert verdict.sentence.endswith("The depths disagree.") != agree
