@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Any
 from tasks.lazy import lazily
 
 if TYPE_CHECKING:
-    from interp import attention, condensation, counterfactual, dynamics, fourier, interchange, rank, relabelling
+    from interp import (
+        attention,
+        circuits,
+        condensation,
+        counterfactual,
+        dynamics,
+        fourier,
+        geometry,
+        interchange,
+        rank,
+        relabelling,
+    )
     from interp.subject import Ensemble, Subject, Trajectory
 
 __all__ = [
@@ -13,27 +24,19 @@ __all__ = [
     "Subject",
     "Trajectory",
     "attention",
+    "circuits",
     "condensation",
     "counterfactual",
     "dynamics",
     "fourier",
+    "geometry",
     "interchange",
     "rank",
     "relabelling",
 ]
 
 _WHERE = dict.fromkeys(("Ensemble", "Subject", "Trajectory"), "interp.subject") | {
-    name: f"interp.{name}"
-    for name in (
-        "attention",
-        "condensation",
-        "counterfactual",
-        "dynamics",
-        "fourier",
-        "interchange",
-        "rank",
-        "relabelling",
-    )
+    name: f"interp.{name}" for name in __all__ if name.islower()
 }
 
 

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.condensation import HEADLINE, condensation
-from interp.rank import covariance_eigenvalues, effective_rank, singular_values, stable_rank, tokens_in_use
+from interp.projection import covariance_eigenvalues
+from interp.rank import effective_rank, singular_values, stable_rank, tokens_in_use
 from interp.result import Result
 from interp.statistics import gaussian_like
 from interp.subject import Subject, Trajectory, linear_maps

@@ -28,6 +28,8 @@ ANALYSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "interchange": ("interp.interchange", ("anchor",)),
     "relabelling": ("interp.relabelling", ("anchor",)),
     "attention": ("interp.attention", ("anchor",)),
+    "circuits": ("interp.circuits", ("anchor",)),
+    "geometry": ("interp.geometry", ("anchor",)),
     "condensation": ("interp.condensation", ("anchor", "modular")),
     "rank": ("interp.rank", ("anchor", "modular")),
 }

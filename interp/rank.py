@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.projection import covariance_eigenvalues
 from interp.result import Result
 from interp.subject import Subject, linear_maps
 from tasks.anchor import AnchorComposition
@@ -73,15 +74,6 @@ def numerical_rank(singular: Float[Tensor, " rank"], tolerance: float) -> int:
     """Number of singular values above tolerance · σ_1. For weights stored in a floating-point type the usual tolerance
     is max(d_in, d_out) times its ε: what lies below is rounding."""
     return int((singular > tolerance * singular.max()).sum())
-
-
-def covariance_eigenvalues(rows: Float[Tensor, "row d"]) -> Float[Tensor, " rank"]:
-    """Eigenvalues of C = (1/n) Σ (e − ē)(e − ē)ᵀ over n rows, largest first; min(n, d) of them, the others are 0.
-
-    Divided by their sum they are the explained-variance ratios of a principal component analysis.
-    """
-    centred = rows.double() - rows.double().mean(0)
-    return singular_values(centred).pow(2) / len(rows)
 
 
 def tokens_in_use(task: Task) -> Int[Tensor, " token"]:

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from interp import probe
+
 ROOT = Path(__file__).parents[1]
 FILES = sorted(file for package in ("tasks", "interp") for file in (ROOT / package).rglob("*.py"))
-ANALYSES = ("fourier", "condensation", "rank", "counterfactual")
+ANALYSES = tuple(probe.ANALYSES)
+SHARED = ("boxes", "cutting", "projection", "roles", "sequences")
+"""What several analyses compute with; it keeps to the same imports."""
 HEAVY = ("torch", "sklearn", "transformer_lens", "plotly", "scipy")
 
 
@@ -94,11 +98,12 @@ def test_the_base_of_tasks_imports_nothing_of_the_house():
     assert not reaching(ROOT / "tasks" / "base.py", "tasks", "interp")
 
 
-@pytest.mark.parametrize("analysis", ANALYSES)
+@pytest.mark.parametrize("analysis", [*ANALYSES, *SHARED])
 def test_an_analysis_imports_at_module_level_only_what_every_analysis_may(analysis):
     import sys
 
-    allowed = {"torch", "numpy", "jaxtyping", "interp.statistics", "interp.subject", "interp.result"}
+    rooms = ("result", "statistics", "subject", *SHARED)
+    allowed = {"torch", "numpy", "jaxtyping", *(f"interp.{room}" for room in rooms)}
     for name in imports(ROOT / "interp" / f"{analysis}.py", everywhere=False):
         top = name.partition(".")[0]
         assert (
