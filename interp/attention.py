@@ -198,15 +198,16 @@ def _flow(result: AttentionResult) -> "go.Figure":
     attention = result.attention.amax(1)
     n_layers, shown = len(attention), [role for role in result.roles if role != "noise"]
     place = {role: index for index, role in enumerate(shown)}
-    highlighted = {("first anchor", "key"), ("second anchor", "key"), ("last", "key")}
-    highlighted |= {("last", "first anchor"), ("last", "second anchor")}
+    collected = {("last", "first anchor"), ("last", "second anchor")}
+    published = {0: {("first anchor", "key"), ("second anchor", "key"), *collected}}
+    published[n_layers - 1] = {("last", "key"), *collected}
     figure = go.Figure()
     for role, x in place.items():
         figure.add_scatter(
             x=[x] * (n_layers + 1),
             y=list(range(n_layers + 1)),
             mode="lines+markers",
-            line={"color": theme.GRID, "dash": "dash", "width": 2},
+            line={"color": theme.SOFT_INK, "dash": "dot", "width": 1},
             marker={"color": theme.INK, "size": 9},
             name=role,
             showlegend=False,
@@ -217,7 +218,7 @@ def _flow(result: AttentionResult) -> "go.Figure":
                 weight = float(attention[layer, result.roles.index(query), result.roles.index(key)])
                 if query == key or not weight >= DRAWN:
                     continue
-                colour = theme.CATEGORIES[0] if (query, key) in highlighted else theme.CONTROL
+                colour = theme.CATEGORIES[0] if (query, key) in published.get(layer, ()) else theme.CONTROL
                 figure.add_scatter(
                     x=[place[key], place[query]],
                     y=[layer, layer + 1],
@@ -233,7 +234,7 @@ def _flow(result: AttentionResult) -> "go.Figure":
             "text": "Information flow",
             "subtitle": {
                 "text": f"An edge rises from the attended role, as wide as the attention (from {DRAWN:g} on; strongest "
-                "head). Dashed: the residual stream.<br>Blue: edges of the two published patterns. Noise is left out."
+                "head). Dotted: the residual stream.<br>Blue: edges of the two published patterns. Noise is left out."
             },
         },
         margin_t=120,
