@@ -26,6 +26,9 @@ def resident(line):  # current ("VmRSS") or highest ("VmHWM") so far
 torch.set_num_threads(1)
 family, size, models, batch = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]) or None
 p = preset(family, size)
+width = int(sys.argv[5])
+if width:
+    p = replace(p, model=replace(p.model, d_model=width, d_head=width // 4, n_heads=4, d_mlp=width))
 training = replace(p.training, steps=1, evaluate_every=1, snapshots=0, batch_size=batch)
 train(p.task, p.model, p.init, training)  # libraries and data are there before anything is measured
 before = resident("VmRSS")
@@ -58,9 +61,10 @@ def test_what_is_no_amount_of_memory_is_refused(text):
 @pytest.mark.parametrize(
     "shape",
     [
-        ("modular", "default", 16, 0),  # activations of a full batch
-        ("modular", "paper", 8, 4),  # evaluation
-        ("anchor", "default", 4, 256),  # parameters, and the resume file
+        ("modular", "default", 16, 0, 0),  # activations of a full batch
+        ("modular", "paper", 8, 4, 0),  # evaluation
+        ("anchor", "default", 4, 256, 0),  # evaluation, in chunks
+        ("modular", "tiny", 4, 4, 1024),  # parameters, and the resume file
     ],
 )
 def test_a_stack_takes_about_the_memory_it_is_said_to_take(shape):
