@@ -50,6 +50,8 @@ MOVES = 0.50
 CONTROL = 0.20
 """Share that a control may explain. With few possible answers chance alone explains some: one in as many as there
 are."""
+FITTED = 0.99
+"""Accuracy of the unpatched bases below which nothing is concluded."""
 N_SEQUENCES = 200
 CHANGES = ("key", "first anchor", "second anchor")
 
@@ -248,7 +250,7 @@ def _route(
     """The rule of the module's head, written once."""
     controls = [found["random_vector"], found["arbitrary_labels"], control["carried"].value, control["paired"].value]
     controls += [] if found["noise"] is None else [found["noise"].value]
-    if accuracy < 0.99 or max(controls) > CONTROL:
+    if accuracy < FITTED or max(controls) > CONTROL:
         return "undetermined"
     holds = {name: found[name].value >= DECIDES and found[name].low >= DECIDES_LOW for name in ("carried", "paired")}
     inferential = holds["carried"] and found["first_anchor_moves"].value > MOVES
