@@ -34,6 +34,7 @@ from interp.roles import ROLES, anchor_task, layer_output, positions
 from interp.sequences import Batch, base_batches, composed_pairs, source_of
 from interp.statistics import Interval, share
 from interp.subject import Subject
+from interp.thresholds import FITTED, FOLLOWS, followed
 from tasks.anchor import AnchorComposition, Pair
 from tasks.base import UserError, generator
 
@@ -41,17 +42,11 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 TAKES: Literal["subject", "trajectory", "ensemble"] = "subject"
-DECIDES = 0.90
-"""Share of answers that a patch must explain; the interval's lower end must reach ``DECIDES_LOW``. As in the
-verdict."""
-DECIDES_LOW = 0.80
 MOVES = 0.50
 """Share of answers that the first anchor alone must move in an inferential model: it is most, not all, of the route."""
 CONTROL = 0.20
 """Share that a control may explain. With few possible answers chance alone explains some: one in as many as there
 are."""
-FITTED = 0.99
-"""Accuracy of the unpatched bases below which nothing is concluded."""
 N_SEQUENCES = 200
 CHANGES = ("key", "first anchor", "second anchor")
 
@@ -238,8 +233,8 @@ def figures(result: InterchangeResult) -> dict[str, "go.Figure"]:
         y="share of answers",
         caption="Base and source differ in the key and in both anchors. A model whose key has passed into the anchors "
         "gives the first answer (inferential), one whose pair is formed apart from the key the second (symmetric); "
-        f"{DECIDES:.0%} decides.",
-        threshold=DECIDES,
+        f"{FOLLOWS:.0%} decides.",
+        threshold=FOLLOWS,
     )
     return made
 
@@ -252,7 +247,7 @@ def _route(
     controls += [] if found["noise"] is None else [found["noise"].value]
     if accuracy < FITTED or max(controls) > CONTROL:
         return "undetermined"
-    holds = {name: found[name].value >= DECIDES and found[name].low >= DECIDES_LOW for name in ("carried", "paired")}
+    holds = {name: followed(found[name]) for name in ("carried", "paired")}
     inferential = holds["carried"] and found["first_anchor_moves"].value > MOVES
     if inferential == holds["paired"]:
         return "undetermined"

@@ -28,6 +28,7 @@ from torch import Tensor
 from interp.result import Result
 from interp.statistics import Interval, share
 from interp.subject import Subject
+from interp.thresholds import FITTED, PLACEBO, followed
 from tasks.anchor import AnchorComposition, Pair
 from tasks.base import Examples, UserError
 from tasks.models.initialization import Initialization
@@ -40,14 +41,6 @@ if TYPE_CHECKING:
 
 TAKES: Literal["subject", "trajectory", "ensemble"] = "subject"
 STEPS = 400
-FOLLOWS = 0.90
-"""Share of the mirror's answers that must be the new one; the interval's lower end must reach ``FOLLOWS_LOW``. As in
-the verdict."""
-FOLLOWS_LOW = 0.80
-LEARNT = 0.99
-"""Share of new answers to the relabelled pair below which nothing is concluded."""
-PLACEBO = 0.05
-"""Share of new answers up to which the mirror does not follow, and up to which the placebo may shift."""
 N_NOISE = 2
 SHIFT = 4
 """The new answer is this far from the old one where none is asked for: as far as in the published task."""
@@ -133,7 +126,7 @@ def analyze(
                 }
             )
         steps = run.steps
-    at = max((i for i, row in enumerate(rows) if row["learnt"].value >= LEARNT), default=len(rows) - 1)
+    at = max((i for i, row in enumerate(rows) if row["learnt"].value >= FITTED), default=len(rows) - 1)
     last = rows[at]
     return RelabellingResult(
         mirror_call=_call(before, last["learnt"].value, last["placebo_moved"].value, last["moved"]),
@@ -159,24 +152,25 @@ def analyze(
 
 def figures(result: RelabellingResult) -> dict[str, "go.Figure"]:
     """``mirror``: answers to the relabelled pair, its mirror and the control while the model is trained on."""
-    from interp import plots
+    from interp import plots, theme
 
-    pair, mirror, control = ("({},{})".format(*p) for p in (result.pair, result.mirror, result.placebo_pair))
+    pair, mirror, placebo = ("({},{})".format(*p) for p in (result.pair, result.mirror, result.placebo_pair))
     return {
         "mirror": plots.lines(
             result.by_step["step"],
             {
-                f"{pair} gives its new answer": result.by_step["learnt"],
-                f"{mirror} gives it, too": result.by_step["moved"],
-                f"{mirror} keeps its answer": result.by_step["stayed"],
-                f"placebo {control} keeps its answer": result.by_step["placebo_stayed"],
+                f"{pair}, new": result.by_step["learnt"],
+                f"{mirror}, new": result.by_step["moved"],
+                f"{mirror}, old": result.by_step["stayed"],
+                f"placebo {placebo}, old": result.by_step["placebo_stayed"],
             },
+            colours={f"placebo {placebo}, old": theme.CONTROL},
             title=f"Relabelling {pair} in the trained model",
             x="further steps",
             y="share of answers",
-            caption=f"{pair} is taught x {result.offset:+d}; {mirror} and {control} are not rehearsed and may be "
-            f"forgotten. {mirror} takes the new answer in a symmetric model. {control} shares no anchor; "
-            f"{result.placebo_moved:.0%} of its answers shift as far.",
+            caption=f"New and old answers. {pair} is taught x {result.offset:+d}; {mirror} and {placebo} are not "
+            f"rehearsed and may be forgotten. {mirror} takes the new answer in a symmetric model. {placebo} shares no "
+            f"anchor; {result.placebo_moved:.0%} of its answers shift as far.",
         )
     }
 
@@ -184,12 +178,11 @@ def figures(result: RelabellingResult) -> dict[str, "go.Figure"]:
 def _call(
     before: float, learnt: float, placebo_moved: float, moved: Interval
 ) -> Literal["follows", "does not follow", "undetermined"]:
-    if before < LEARNT or learnt < LEARNT:
+    if before < FITTED or learnt < FITTED:
         return "undetermined"
     if moved.value <= PLACEBO:
         return "does not follow"
-    follows = moved.value >= FOLLOWS and moved.low >= FOLLOWS_LOW and placebo_moved <= PLACEBO
-    return "follows" if follows else "undetermined"
+    return "follows" if followed(moved) and placebo_moved <= PLACEBO else "undetermined"
 
 
 def _relabelled(task: AnchorComposition, pair: Pair | None) -> Pair:

@@ -1,7 +1,8 @@
 """How a model solves its task, in one sentence with the numbers that carry it.
 
 Each solution has its rule written down once, here. A model that meets none is *undetermined*, and the sentence says
-which condition failed. Thresholds are conventions of this toolkit, fixed before the shipped models were trained.
+which condition failed. Thresholds are conventions of this toolkit, fixed before the shipped models were trained; those
+that other analyses share are in ``interp.thresholds``.
 """
 
 import math
@@ -15,18 +16,12 @@ from interp.interchange import InterchangeResult
 from interp.relabelling import RelabellingResult
 from interp.result import Result
 from interp.subject import Subject
+from interp.thresholds import FITTED, FOLLOWS, FOLLOWS_LOW, PLACEBO, followed
 from tasks.anchor import AnchorComposition
 from tasks.modular import ModularArithmetic
 
 Solution = Literal["inferential", "symmetric", "memorising", "generalising by Fourier multiplication", "undetermined"]
 
-FOLLOWS = 0.90
-"""Share of answers on the held-out pair that a rule must explain; the interval's lower end must reach
-``FOLLOWS_LOW``."""
-FOLLOWS_LOW = 0.80
-PLACEBO = 0.05
-FITTED = 0.99
-"""Accuracy on what was trained (or, for generalising, on the test set) below which nothing is concluded."""
 RECITES = 0.50
 """Accuracy on unseen data at or below which a fitted model recites."""
 NEITHER = 0.20
@@ -95,7 +90,7 @@ def anchor_verdict(
     if fitted and result.unseen <= RECITES and all(interval.value <= NEITHER for interval in shares.values()):
         solution = "memorising"
     for rule, interval in shares.items():
-        if fitted and quiet and interval.value >= FOLLOWS and interval.low >= FOLLOWS_LOW:
+        if fitted and quiet and followed(interval):
             solution = "inferential" if rule == "inferential" else "symmetric"
     pair = "({},{})".format(*result.held_out)
     numbers = (

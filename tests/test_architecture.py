@@ -12,7 +12,7 @@ from interp import probe
 ROOT = Path(__file__).parents[1]
 FILES = sorted(file for package in ("tasks", "interp") for file in (ROOT / package).rglob("*.py"))
 ANALYSES = tuple(probe.ANALYSES)
-SHARED = ("boxes", "cutting", "projection", "roles", "sequences")
+SHARED = ("boxes", "cutting", "projection", "roles", "sequences", "thresholds")
 """What several analyses compute with; it keeps to the same imports."""
 HEAVY = ("torch", "sklearn", "transformer_lens", "plotly", "scipy")
 
