@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.result import Result
+from interp.result import Result, Takes
 from interp.roles import ROLES, anchor_task, key_positions, positions
 from interp.statistics import Interval, mean
 from interp.subject import Subject
@@ -31,7 +31,7 @@ from tasks.base import UserError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TAKES: Literal["subject", "trajectory", "ensemble"] = "subject"
+TAKES: Takes = "subject"
 PRESENT = 0.5
 """Mean attention from which an edge of a pattern counts as there: more than all other places together."""
 DRAWN = 0.05

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from interp.cutting import cut_off, edits
 from interp.projection import principal_components, silhouette
-from interp.result import Result
+from interp.result import Result, Takes
 from interp.roles import anchor_task, key_positions, positions
 from interp.statistics import Interval, mean, share
 from interp.subject import Subject
@@ -48,7 +48,7 @@ from tasks.models.config import TransformerConfig
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TAKES: Literal["subject", "trajectory", "ensemble"] = "subject"
+TAKES: Takes = "subject"
 Solution = Literal["inferential", "symmetric", "undetermined"]
 
 BLOCKS = 0.5

@@ -15,13 +15,13 @@ learned; from large ones they stay apart (Zhang et al. 2024, arXiv 2405.05409, f
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.result import Result
+from interp.result import Result, Takes
 from interp.subject import Subject, linear_maps
 from tasks.base import Task, UserError
 from tasks.modular import ModularArithmetic
@@ -29,7 +29,7 @@ from tasks.modular import ModularArithmetic
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TAKES: Literal["subject", "trajectory", "ensemble"] = "subject"
+TAKES: Takes = "subject"
 THRESHOLD = 0.7
 LOOSE_THRESHOLD = 0.4
 SMALLEST_GROUP = 5
@@ -155,13 +155,14 @@ class CondensationResult(Result):
 
 
 def analyze(subject: Subject, *, matrices: Sequence[str] | None = None, control_seed: int = 0) -> CondensationResult:
-    """Condensation of W_Q of the first layer (the headline, all heads side by side) and of every layer's W_in.
+    """Condensation of W_Q of the first layer (the headline, all heads side by side) and of every layer's W_in, which is
+    all of a perceptron.
 
     In the equation form of modular arithmetic the last token alone asks, and it is always "=": weight decay leaves W_Q
     one direction whatever was learnt. There the first W_in is the headline.
 
     Args:
-        subject: any model with attention.
+        subject: any model.
         matrices: other matrices, by parameter name, the headline first; any of ``linear_maps(subject.params)``.
         control_seed: of the random weights.
 
@@ -249,6 +250,8 @@ def figures(result: CondensationResult) -> dict[str, "go.Figure"]:
 def _usual(maps: Mapping[str, Tensor], task: Task) -> list[str]:
     """The matrices looked at where none are named, the headline first."""
     inputs = [name for name in maps if name.endswith(".W_in")]
+    if HEADLINE not in maps:  # a perceptron
+        return inputs
     one_query = isinstance(task, ModularArithmetic) and task.form == "equation"
     return [*inputs, HEADLINE] if one_query and inputs else [HEADLINE, *inputs]
 

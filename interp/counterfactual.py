@@ -15,13 +15,13 @@ Source of the task and of the answer classes: Zhang et al. 2024 (arXiv 2405.0540
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.result import Result
+from interp.result import Result, Takes
 from interp.statistics import Interval, share
 from interp.subject import Subject
 from tasks.anchor import AnchorComposition, Keys, Pair
@@ -30,7 +30,7 @@ from tasks.base import Examples, UserError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TAKES: Literal["subject", "trajectory", "ensemble"] = "subject"
+TAKES: Takes = "subject"
 N_NOISE = 2
 """Sequences per (key, position), with noise of their own."""
 SHOWN_DEVIATIONS = 8

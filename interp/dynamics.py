@@ -10,7 +10,7 @@ different shapes can be drawn together. Condensation is given beside that of ran
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.condensation import HEADLINE, condensation
 from interp.projection import covariance_eigenvalues
 from interp.rank import effective_rank, singular_values, stable_rank, tokens_in_use
-from interp.result import Result
+from interp.result import Result, Takes
 from interp.statistics import gaussian_like
 from interp.subject import Subject, Trajectory, linear_maps
 from tasks.base import UserError
@@ -27,7 +27,7 @@ from tasks.base import UserError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TAKES: Literal["subject", "trajectory", "ensemble"] = "trajectory"
+TAKES: Takes = "trajectory"
 N_EIGENVALUES = 10
 
 

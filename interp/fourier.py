@@ -16,13 +16,14 @@ Conventions:
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.result import Result
+from interp.addition import one_embedding_per_number
+from interp.result import Result, Takes
 from interp.subject import Subject
 from tasks.base import UserError
 from tasks.modular import ModularArithmetic
@@ -30,8 +31,7 @@ from tasks.modular import ModularArithmetic
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TAKES: Literal["subject", "trajectory", "ensemble"] = "subject"
-OPERATIONS = ("add", "subtract")
+TAKES: Takes = "subject"
 KEY_VARIANCE = 0.005
 EXPLAINED = 0.85
 
@@ -263,14 +263,10 @@ def analyze(subject: Subject, *, control_seed: int = 0) -> FourierResult:
     for models with LayerNorm or several layers is only the direct path.
 
     Raises:
-        UserError: the task is not addition or subtraction mod p.
+        UserError: the task is not addition or subtraction mod p, b has tokens of its own, or the model is no
+            transformer.
     """
-    task = subject.task
-    if not isinstance(task, ModularArithmetic) or task.operation not in OPERATIONS:
-        got = f"{task.operation} mod {task.p}" if isinstance(task, ModularArithmetic) else type(task).__name__
-        raise UserError(
-            f"expected a model of add or subtract mod p, got {got}: its numbers lie on no circle in their order"
-        )
+    task = one_embedding_per_number(subject)
     found = _measure(subject, task)
     control = _measure(subject.randomized(control_seed), task)
     keys = key_frequencies(found["logit_variance"])
@@ -307,8 +303,7 @@ def analyze(subject: Subject, *, control_seed: int = 0) -> FourierResult:
 def _measure(subject: Subject, task: ModularArithmetic) -> dict[str, Any]:
     """Every number of one set of weights that has no need of the key set."""
     p, params = task.p, subject.params
-    W_E = params["embed.W_E"][:p]
-    F = fourier_basis(p)
+    W_E, F = params["embed.W_E"][:p], fourier_basis(p)
     mlp = f"blocks.{subject.config.n_layers - 1}.mlp"
     has_neurons = subject.config.d_mlp is not None
     wanted = [f"{mlp}.hook_post"] if has_neurons else []

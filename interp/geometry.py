@@ -43,7 +43,7 @@ from interp.projection import (
     principal_components,
     tsne,
 )
-from interp.result import Result
+from interp.result import Result, Takes
 from interp.roles import anchor_task, key_positions
 from interp.subject import Subject
 from tasks.anchor import AnchorComposition, Pair
@@ -52,7 +52,7 @@ from tasks.base import generator
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TAKES: Literal["subject", "trajectory", "ensemble"] = "subject"
+TAKES: Takes = "subject"
 Solution = Literal["inferential", "symmetric", "undetermined"]
 N_DRAWS = 4
 """Draws of noise; the place of the key goes round with them."""

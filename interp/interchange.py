@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.result import Result
+from interp.result import Result, Takes
 from interp.roles import ROLES, anchor_task, layer_output, positions
 from interp.sequences import Batch, base_batches, composed_pairs, source_of
 from interp.statistics import Interval, share
@@ -41,7 +41,7 @@ from tasks.base import UserError, generator
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TAKES: Literal["subject", "trajectory", "ensemble"] = "subject"
+TAKES: Takes = "subject"
 MOVES = 0.50
 """Share of answers that the first anchor alone must move in an inferential model: it is most, not all, of the route."""
 CONTROL = 0.20

@@ -1,7 +1,7 @@
 """``python -m interp.probe``: look at trained models and say how each solves its task, with the numbers that carry it.
 
 ``examine(subject)`` runs the analyses that apply to the subject's task and ends in a verdict; the command does so for
-run folders, prints a table per run, and writes a report (one HTML file) or JSON.
+run folders or for weights that others published, prints a table per run, and writes a report (one HTML file) or JSON.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from tasks.base import UserError
+from tasks.models.config import Layout
 
 if TYPE_CHECKING:
     from interp.subject import Subject
@@ -24,18 +25,23 @@ if TYPE_CHECKING:
 
 ANALYSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "fourier": ("interp.fourier", ("modular",)),
+    "progress": ("interp.progress", ("modular",)),
+    "representation": ("interp.representation", ("group", "modular")),
+    "clock_pizza": ("interp.clock_pizza", ("modular",)),
     "counterfactual": ("interp.counterfactual", ("anchor",)),
     "interchange": ("interp.interchange", ("anchor",)),
     "relabelling": ("interp.relabelling", ("anchor",)),
     "attention": ("interp.attention", ("anchor",)),
     "circuits": ("interp.circuits", ("anchor",)),
     "geometry": ("interp.geometry", ("anchor",)),
-    "condensation": ("interp.condensation", ("anchor", "modular")),
-    "rank": ("interp.rank", ("anchor", "modular")),
+    "parity": ("interp.parity", ("parity",)),
+    "condensation": ("interp.condensation", ("anchor", "group", "modular", "parity")),
+    "rank": ("interp.rank", ("anchor", "group", "modular", "parity")),
 }
 """Name of an analysis → its module and the task families it applies to. A new analysis is one line here."""
-ON_REQUEST = ("relabelling",)
-"""Analyses that run only where they are named: they train."""
+ON_REQUEST = {"clock_pizza": ("modular",), "relabelling": ("anchor",), "representation": ("modular",)}
+"""Analyses that run only where they are named, and of which tasks: clock_pizza takes long, relabelling trains, and what
+representation says of addition mod p is told by fourier."""
 CHECKPOINTS = Path("checkpoints")
 _FOR_TESTS = "tiny"
 
@@ -84,10 +90,13 @@ class Report:
         )
 
 
+_OF_DATA = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+
+
 def _of_data(performance: Mapping[str, float]) -> dict[str, float]:
     """Loss and accuracy on train and test; what candidate rules explain is for an analysis to say, with its
     intervals."""
-    return {key: value for key, value in performance.items() if key.startswith(("train_", "test_"))}
+    return {key: performance[key] for key in _OF_DATA if key in performance}
 
 
 def _json_numbers(values: Mapping[str, float]) -> dict[str, float | None]:
@@ -95,14 +104,25 @@ def _json_numbers(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
+def applies(name: str, family: str) -> bool:
+    """Whether the analysis of this name is one of such tasks."""
+    return family in ANALYSES[name][1]
+
+
+def why_not(name: str, family: str) -> str:
+    """What is said where it is not."""
+    return f"it applies to {' and '.join(ANALYSES[name][1])}, not to {family}"
+
+
 def analysis_modules(names: Sequence[str | ModuleType] | None, family: str) -> dict[str, ModuleType]:
-    """The analyses asked for, by name; where none are named, all that apply to the task family and do not train.
+    """The analyses asked for, by name; where none are named, all that apply to the task family and are not in
+    ``ON_REQUEST``.
 
     Raises:
         UserError: an unknown name, one that does not apply to the family, a module that keeps not to the contract.
     """
     if names is None:
-        names = [name for name, (_, families) in ANALYSES.items() if family in families and name not in ON_REQUEST]
+        names = [name for name in ANALYSES if applies(name, family) and family not in ON_REQUEST.get(name, ())]
     modules: dict[str, ModuleType] = {}
     for name in names:
         if isinstance(name, ModuleType):
@@ -113,7 +133,7 @@ def analysis_modules(names: Sequence[str | ModuleType] | None, family: str) -> d
             modules[name.__name__.rsplit(".", 1)[-1]] = name
         elif name not in ANALYSES:
             raise UserError(f"expected analyses among {', '.join(ANALYSES)}, got {name!r}")
-        elif family in ANALYSES[name][1]:
+        elif applies(name, family):
             modules[name] = import_module(ANALYSES[name][0])
     return modules
 
@@ -134,7 +154,7 @@ def examine(subject: "Subject", analyses: Sequence[str | ModuleType] | None = No
     modules = analysis_modules(analyses, subject.task.family)
     results: dict[str, Any] = {}
     skipped = {
-        name: f"it applies to {' and '.join(ANALYSES[name][1])}, not to {subject.task.family}"
+        name: why_not(name, subject.task.family)
         for name in analyses or ()
         if isinstance(name, str) and name not in modules
     }
@@ -164,8 +184,12 @@ class Probe:
     """Run folders, or folders that hold some; without any, those directly under checkpoints/."""
     step: str = "last"
     """A step that has a snapshot, last, or all."""
+    layout: Layout | None = None
+    """For weights that others published: how they are stored. RUN is then their file."""
+    task: tuple[str, ...] = ()
+    """For such weights: what they were trained on, a family with its fields, as in modular p=113 train_fraction=0.3."""
     only: str | None = None
-    """Analyses to run, separated by commas; without it, all that apply and do not train."""
+    """Analyses to run, separated by commas; without it, all that apply but those that run on request alone."""
     report: Path | None = None
     """Write one standalone HTML file with every figure."""
     json: str | None = None
@@ -188,7 +212,7 @@ class Probe:
                 raise UserError(f"expected a folder for {target}, {target.resolve().parent} does not exist")
             if target is not None and target.is_dir():
                 raise UserError(f"expected a file to write, {target} is a folder")
-        reports = [examine(subject, names) for subject in _subjects(self.runs, self.step)]
+        reports = [examine(subject, names) for subject in _subjects(self.runs, self.step, self.layout, self.task)]
         if not self.quiet and self.json != "-":
             _print(reports)
         if self.report is not None:
@@ -231,10 +255,19 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _subjects(paths: Sequence[Path], step: str) -> "list[Subject]":
+def _subjects(paths: Sequence[Path], step: str, layout: Layout | None, words: Sequence[str]) -> "list[Subject]":
     from interp.subject import Subject
+    from tasks.registry import task_from_words
     from tasks.training.run import Run
 
+    if layout is not None or words or any(path.is_file() for path in paths):
+        if layout is None or not words or not paths or step != "last":
+            raise UserError(
+                "expected files of weights with --layout and --task and without --step, such as "
+                "FILE --layout progress_measures --task modular p=113"
+            )
+        task = task_from_words(words)
+        return [Subject.load(path, layout=layout, task=task) for path in paths]
     if step not in ("last", "all") and not step.isdecimal():
         raise UserError(f"expected a step number, last or all, got {step!r}")
     subjects = []
@@ -265,12 +298,12 @@ def headline(report: Report) -> list[tuple[str, str]]:
 
 
 def _shown(value: Any) -> str | None:
-    """A number, a name or a short list of numbers; None for anything longer."""
+    """A number, a name or a list of them; None for anything longer."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        flat = all(isinstance(v, int | float) for v in value)
-        return ", ".join(f"{v:.4g}" for v in value) or "none" if flat else None
+        flat = all(isinstance(v, int | float | str) for v in value)
+        return ", ".join(map(str, map(_shown, value))) or "none" if flat else None
     return str(value)
 
 
@@ -281,7 +314,8 @@ def _print(reports: Sequence[Report]) -> None:
     console = Console()
     for report in reports:
         subject = report.subject
-        table = Table(title=f"{subject.name}, step {subject.step}", title_justify="left", show_header=False)
+        title = subject.name if subject.step is None else f"{subject.name}, step {subject.step}"
+        table = Table(title=title, title_justify="left", show_header=False)
         table.add_column(style="dim")
         table.add_column()
         for name, value in headline(report):

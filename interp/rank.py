@@ -10,14 +10,14 @@ shape, so every number comes with that of a Gaussian matrix of the same shape.
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.projection import covariance_eigenvalues
-from interp.result import Result
+from interp.result import Result, Takes
 from interp.subject import Subject, linear_maps
 from tasks.anchor import AnchorComposition
 from tasks.base import Task, UserError
@@ -26,7 +26,7 @@ from tasks.modular import ModularArithmetic
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TAKES: Literal["subject", "trajectory", "ensemble"] = "subject"
+TAKES: Takes = "subject"
 
 
 def singular_values(W: Float[Tensor, "d_in d_out"]) -> Float[Tensor, " rank"]:
@@ -77,11 +77,11 @@ def numerical_rank(singular: Float[Tensor, " rank"], tolerance: float) -> int:
 
 
 def tokens_in_use(task: Task) -> Int[Tensor, " token"]:
-    """The input tokens whose embeddings carry the task: anchors and keys, or the p numbers; all tokens of any other
-    task."""
+    """The input tokens whose embeddings carry the task: anchors and keys, or the numbers (with ``diff_vocab``
+    those of a and those of b); all tokens of any other task."""
     if isinstance(task, AnchorComposition):
         return torch.cat([torch.arange(1, task.n_anchors + 1), torch.arange(task.key_low, task.key_high + 1)])
-    return torch.arange(task.p if isinstance(task, ModularArithmetic) else task.d_vocab)
+    return torch.arange(task.p * (1 + task.diff_vocab) if isinstance(task, ModularArithmetic) else task.d_vocab)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,7 +136,7 @@ def analyze(subject: Subject, *, all_tokens: bool = False, control_seed: int = 0
     """Ranks of every linear map of the model and the spread of its embeddings, beside those of random weights.
 
     Args:
-        subject: a model with token input.
+        subject: any model; where it has no table of embeddings, the rows of its first matrix are what inputs become.
         all_tokens: take the covariance over all embedding rows, not only over ``tokens_in_use``.
         control_seed: of the random weights.
     """
@@ -146,9 +146,11 @@ def analyze(subject: Subject, *, all_tokens: bool = False, control_seed: int = 0
     relative = [
         matrices[name].stable_rank / control[name].stable_rank for name in matrices if control[name].stable_rank
     ]
-    rows = slice(None) if all_tokens else tokens_in_use(subject.task)
+    table = next((name for name in ("embed.W_E", "embed.0.W_E") if name in subject.params), None)
+    rows = slice(None) if all_tokens or table is None else tokens_in_use(subject.task)
+    name = table or next(iter(matrices))
     eigenvalues, control_eigenvalues = (
-        covariance_eigenvalues(params["embed.W_E"][rows]) for params in (subject.params, random.params)
+        covariance_eigenvalues(params[name][rows]) for params in (subject.params, random.params)
     )
     return RankResult(
         mean_relative_stable_rank=sum(relative) / len(relative) if relative else math.nan,

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.result import Result
+from interp.result import Result, Takes
 from interp.statistics import Interval, share
 from interp.subject import Subject
 from interp.thresholds import FITTED, PLACEBO, followed
@@ -39,7 +39,7 @@ from tasks.training.trainer import train
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TAKES: Literal["subject", "trajectory", "ensemble"] = "subject"
+TAKES: Takes = "subject"
 STEPS = 400
 N_NOISE = 2
 SHIFT = 4

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from interp.statistics import random_weights
 from tasks.base import Task, UserError, as_task
+from tasks.models.config import Layout, MLPConfig
 from tasks.registry import model_family
 from tasks.training.objective import performance
 from tasks.training.run import Run
 
 if TYPE_CHECKING:
     from tasks.models.hooked import HookedTransformer
+    from tasks.models.hooked_mlp import HookedMLP
 
 Edit = Callable[[Tensor], Tensor]
 """Takes an activation [example, …] and returns what takes its place."""
@@ -32,7 +34,8 @@ class Subject:
     """One model, its task, one step.
 
     Args:
-        model: a ``HookedTransformer`` of ours, a transformer-lens model, or a state dict in transformer-lens's names.
+        model: a ``HookedTransformer`` or ``HookedMLP`` of ours, a transformer-lens model, or a state dict in
+            transformer-lens's names.
         task: what it was trained on.
         step: when, if known. ``name``: how reports call it.
 
@@ -42,9 +45,9 @@ class Subject:
     """
 
     def __init__(self, model: Any, task: Task, *, step: int | None = None, name: str = "model") -> None:
-        from tasks.models.hooked import HookedTransformer
+        from tasks.models.hooked import HookedModel, HookedTransformer
 
-        ours = model if isinstance(model, HookedTransformer) else HookedTransformer.from_transformer_lens(model)
+        ours = model if isinstance(model, HookedModel) else HookedTransformer.from_transformer_lens(model)
         params = {key: value.detach().cpu() for key, value in ours.state_dict().items()}
         self._set(ours.config, params, as_task(task), step, name, None)
 
@@ -81,22 +84,60 @@ class Subject:
         return subject
 
     @classmethod
-    def load(cls, path: str | Path | Run, step: int | Literal["last"] = "last") -> "Subject":
-        """The model of a run folder at a step; of a run in training, its last whole snapshot.
+    def load(
+        cls,
+        path: str | Path | Run,
+        step: int | Literal["last"] = "last",
+        *,
+        layout: Layout | None = None,
+        task: Task | None = None,
+        **architecture: Any,
+    ) -> "Subject":
+        """The model of a run folder at a step (of a run in training, its last whole snapshot), or published weights.
+
+        Published weights compute in the precision they are stored in. float32 logits leave four digits of a loss near
+        1e-6; ``subject.with_params({name: value.double() for name, value in subject.params.items()})`` has them all.
+
+        Args:
+            path: a run folder, or a file of weights.
+            layout, task: of a file of weights: how it is written, what the model was trained on.
+            architecture: of a file of weights: what it does not show; see ``tasks.models.layouts.read``.
 
         Raises:
-            UserError: no run folder, no such step, damaged files, or data that are not those it was trained on.
+            UserError: no run folder, no such step, damaged files, or data that are not those it was trained on; weights
+                that are not those of layout and task.
         """
+        if layout is not None or (not isinstance(path, Run) and Path(path).is_file()):
+            return cls._published(path, step, layout, task, architecture)
+        if task is not None or architecture:
+            raise UserError("a run folder says its task and architecture itself: give them for a file of weights alone")
         run = path if isinstance(path, Run) else Run.load(path)
         run.check_data()
         at = run.resolve(step)
         return cls.of(run.config.model, run.params(at), run.task, step=at, name=run.name, run=run)
 
+    @classmethod
+    def _published(
+        cls, path: Any, step: Any, layout: str | None, task: Task | None, given: dict[str, Any]
+    ) -> "Subject":
+        from tasks.models.layouts import LAYOUTS, read
+
+        if layout is None or task is None:
+            raise UserError(
+                f"{path} is no run folder: for a file of weights give its layout ({', '.join(LAYOUTS)}) and the task "
+                "it was trained on, such as task=ModularArithmetic(p=113)"
+            )
+        config, params = read(path, layout, as_task(task), **given)
+        return cls.of(config, params, task, step=None if step == "last" else step, name=Path(path).stem)
+
     @cached_property
-    def model(self) -> "HookedTransformer":
+    def model(self) -> "HookedTransformer | HookedMLP":
         """The model with its hooks, on CPU, in eval mode."""
         from tasks.models.hooked import HookedTransformer
+        from tasks.models.hooked_mlp import HookedMLP
 
+        if isinstance(self.config, MLPConfig):
+            return HookedMLP(self.config, self.params)
         return HookedTransformer(self.config, self.params)
 
     def with_params(self, params: Mapping[str, Float[Tensor, "..."]], name: str | None = None) -> "Subject":
@@ -109,14 +150,19 @@ class Subject:
 
     @torch.no_grad()
     def logits(
-        self, inputs: Int[Tensor, "example pos"], edits: Mapping[str, Edit] | None = None
+        self,
+        inputs: Int[Tensor, "example pos"] | Float[Tensor, "example *pos d_input"],
+        edits: Mapping[str, Edit] | None = None,
     ) -> Float[Tensor, "example d_vocab_out"]:
         """Logits at the answer position; ``edits`` replaces activations, by hook name, on all examples at once."""
         return self.activations(inputs, (), edits)[0]
 
     @torch.no_grad()
     def activations(
-        self, inputs: Int[Tensor, "example pos"], names: Sequence[str], edits: Mapping[str, Edit] | None = None
+        self,
+        inputs: Int[Tensor, "example pos"] | Float[Tensor, "example *pos d_input"],
+        names: Sequence[str],
+        edits: Mapping[str, Edit] | None = None,
     ) -> tuple[Float[Tensor, "example d_vocab_out"], dict[str, Float[Tensor, "example ..."]]]:
         """Logits at the answer position, and the activations with these hook names, [example, pos, …].
 
@@ -140,26 +186,25 @@ class Subject:
 
         family, at = model_family(self.config), self.task.answer_position
         chunks = [inputs] if edits else inputs.split(_CHUNK)  # an edit may depend on which examples it is shown
-        plain = not names and not edits
-        logits = [
-            family.forward(params, chunk[None], self.config, answer_position=at)[0, :, 0]
-            if plain
-            else family.forward(params, chunk[None], self.config, tap=tap)[0, :, at]
-            for chunk in chunks
-        ]
+        how: dict[str, Any] = {"tap": tap} if unseen else {"answer_position": at}
+        logits = []
+        for chunk in chunks:
+            shown = family.forward(params, chunk[None], self.config, **how)[0]
+            logits.append(shown[:, at if shown.shape[1] > 1 else 0])  # one: computed there alone, or once per input
         if unseen:
             raise UserError(f"expected names of activations, the model has no {', '.join(sorted(unseen))}")
         return torch.cat(logits), {name: torch.cat(parts) for name, parts in kept.items()}
 
     def answers(self, inputs: Int[Tensor, "example pos"]) -> Int[Tensor, " example"]:
-        """The answer with the largest logit."""
-        return self.logits(inputs).argmax(-1)
+        """The answer with the largest logit; where one logit stands for two answers, whether it is above 0."""
+        logits = self.logits(inputs)
+        return (logits.squeeze(-1) > 0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
 
     @cached_property
     def performance(self) -> dict[str, float]:
         """Loss (mean cross entropy, natural log, float64) and accuracy on each evaluation set of the task, such as
         ``train_loss`` and ``test_accuracy``, and the share of answers that follow each candidate rule where they
-        differ."""
+        differ; in a regression the mean squared error alone."""
         measured: dict[str, float] = {}
         for name, examples in self.task.evaluation_sets().items():
             measured |= performance(self.logits(examples.inputs), examples.targets, examples.rules, name)

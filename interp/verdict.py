@@ -13,6 +13,7 @@ from typing import Any, Literal
 from interp.counterfactual import CounterfactualResult
 from interp.fourier import FourierResult
 from interp.interchange import InterchangeResult
+from interp.parity import PARITY_RULE, ParityResult
 from interp.relabelling import RelabellingResult
 from interp.result import Result
 from interp.subject import Subject
@@ -20,7 +21,14 @@ from interp.thresholds import FITTED, FOLLOWS, FOLLOWS_LOW, PLACEBO, followed
 from tasks.anchor import AnchorComposition
 from tasks.modular import ModularArithmetic
 
-Solution = Literal["inferential", "symmetric", "memorising", "generalising by Fourier multiplication", "undetermined"]
+Solution = Literal[
+    "inferential",
+    "symmetric",
+    "memorising",
+    "generalising by Fourier multiplication",
+    "generalising by k bits",
+    "undetermined",
+]
 
 RECITES = 0.50
 """Accuracy on unseen data at or below which a fitted model recites."""
@@ -62,6 +70,8 @@ def conclude(subject: Subject, results: Mapping[str, Any]) -> Verdict:
         return anchor_verdict(swaps, results.get("interchange"), results.get("relabelling"))
     if isinstance(subject.task, ModularArithmetic):
         return modular_verdict(subject.task, subject.performance, fourier)
+    if isinstance(parity := results.get("parity"), ParityResult):
+        return parity_verdict(parity)
     if not isinstance(subject.task, AnchorComposition):
         sentence = f"undetermined: no solution has a rule yet for tasks of the family {subject.task.family}."
         return Verdict(solution="undetermined", sentence=sentence, rule="none")
@@ -194,6 +204,18 @@ def modular_verdict(task: ModularArithmetic, performance: Mapping[str, float], r
             doubt = f"it generalises, but no few cosines explain {COSINES:.0%} of its logits"
         numbers = f"{doubt}; {numbers}"
     return Verdict(solution=solution, sentence=f"{solution}: {numbers}{found}.", rule=MODULAR_RULE)
+
+
+def parity_verdict(result: ParityResult) -> Verdict:
+    """Generalising by k bits or memorising, by ``PARITY_RULE``."""
+    said, needed = result.solution.replace("by k bits", f"by {result.k} bits"), result.subnetwork
+    sentence = (
+        f"{said}: train accuracy {result.train_accuracy:.1%}, test accuracy {result.test_accuracy:.1%}; Walsh "
+        f"coefficient of the relevant bits {result.walsh} (random weights {result.control_walsh:.3f}, largest other "
+        f"subset {result.largest_other:.3f}); {result.relevant_share:.1%} of the bits' weight mass on them (random "
+        f"weights {result.control_relevant_share:.1%}); {needed.size} of {needed.neurons} neurons do the work."
+    )
+    return Verdict(solution=result.solution, sentence=sentence, rule=PARITY_RULE)
 
 
 def _share(interval: Any) -> str:

@@ -5,12 +5,39 @@ from typing import TYPE_CHECKING, Any
 from tasks.lazy import lazily
 
 if TYPE_CHECKING:
+    from tasks import variants
     from tasks.anchor import Anchor, AnchorComposition
     from tasks.base import Examples, Task, UserError
+    from tasks.groups import GroupComposition
+    from tasks.intervals import AnchorIntervals
+    from tasks.memory_reasoning import MemoryReasoning
     from tasks.modular import ModularArithmetic
     from tasks.parity import SparseParity
+    from tasks.questions import ReadingComprehension, WorkingMemory
+    from tasks.recall import Classification, Identity, Recitation
+    from tasks.regression import SineRegression
+    from tasks.sequence import SequenceTask
 
-__all__ = ["Anchor", "AnchorComposition", "Examples", "ModularArithmetic", "SparseParity", "Task", "UserError"]
+__all__ = [
+    "Anchor",
+    "AnchorComposition",
+    "AnchorIntervals",
+    "Classification",
+    "Examples",
+    "GroupComposition",
+    "Identity",
+    "MemoryReasoning",
+    "ModularArithmetic",
+    "ReadingComprehension",
+    "Recitation",
+    "SequenceTask",
+    "SineRegression",
+    "SparseParity",
+    "Task",
+    "UserError",
+    "WorkingMemory",
+    "variants",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,10 +47,21 @@ def __getattr__(name: str) -> Any:
         {
             "Anchor": "tasks.anchor",
             "AnchorComposition": "tasks.anchor",
+            "AnchorIntervals": "tasks.intervals",
+            "Classification": "tasks.recall",
             "Examples": "tasks.base",
+            "GroupComposition": "tasks.groups",
+            "Identity": "tasks.recall",
+            "MemoryReasoning": "tasks.memory_reasoning",
             "ModularArithmetic": "tasks.modular",
+            "ReadingComprehension": "tasks.questions",
+            "Recitation": "tasks.recall",
+            "SequenceTask": "tasks.sequence",
+            "SineRegression": "tasks.regression",
             "SparseParity": "tasks.parity",
             "Task": "tasks.base",
             "UserError": "tasks.base",
+            "WorkingMemory": "tasks.questions",
+            "variants": "tasks.variants",
         },
     )

@@ -1,23 +1,26 @@
-"""``python -m tasks``: list the tasks, train one, show a run folder."""
+"""``python -m tasks``: list the tasks, train one, sweep over many runs, show a run folder."""
 
 import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import tyro
 
-from tasks.anchor import Anchor, AnchorComposition
+from tasks.anchor import Anchor
 from tasks.base import Task, UserError
-from tasks.models.config import TransformerConfig
 from tasks.models.initialization import Initialization
-from tasks.modular import ModularArithmetic, Split
-from tasks.presets import PRESETS, SIZES, Size, fitted, preset
+from tasks.presets import PRESETS, SIZES, Size, fitted, preset, usual_size
+from tasks.sweep.command import Sweep
+from tasks.table import PairTable, Split
 from tasks.training.config import TrainingConfig
 
 AnyTask = TypeVar("AnyTask", bound=Task)
+AnyModel = TypeVar("AnyModel")
+_SIZES = ("n_layers", "d_model", "n_heads", "d_head", "d_mlp", "d_hidden", "d_embed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,23 +29,31 @@ class List:
 
     def __call__(self) -> None:
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table(
-            "task", "preset", "inputs", "model", "training", title="python -m tasks train TASK --preset PRESET"
-        )
-        for family, make in PRESETS.items():
+        names = (Column("task", no_wrap=True), Column("preset", no_wrap=True))
+        table = Table(*names, "inputs", "model", "training", title="python -m tasks train TASK --preset PRESET")
+        for family in PRESETS:
             for size in SIZES[family]:
-                p = make(size)
-                m, t = p.model, p.training
+                p = preset(family, size)
+                t = p.training
                 table.add_row(
                     family,
                     size,
-                    f"p = {p.task.p}" if family == "modular" else f"{p.task.sequence_length} tokens",
-                    f"{m.n_layers} layers, d_model {m.d_model}, {m.n_heads} heads × {m.d_head}, d_mlp {m.d_mlp}",
+                    f"{p.task.n_ctx} tokens, vocabulary {p.task.d_vocab}",
+                    _model_sizes(p.model),
                     f"{t.steps:,} steps, batch {t.batch_size or 'all'}, learning rate {t.learning_rate:g}",
                 )
         Console().print(table)
+
+
+def _model_sizes(model: Any) -> str:
+    """The family of a model and its sizes, of those that models of this family have."""
+    from tasks.registry import model_config_to_dict
+
+    values = model_config_to_dict(model)
+    sizes = [f"{name} {values[name]}" for name in _SIZES if values.get(name) is not None]
+    return ", ".join([values["family"], *sizes])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +85,19 @@ class Show:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Generic[AnyTask]):
+class Train(Generic[AnyTask, AnyModel]):
     """Train one model per seed; the same command continues what was interrupted."""
 
     task: AnyTask
-    model: TransformerConfig
+    model: AnyModel
     """Architecture; the vocabulary follows the task."""
     init: Initialization
     training: TrainingConfig
     out: Path
     """Run folder; with several seeds, the folder of their run folders."""
     preset: Size = "default"
-    """Where every option not given comes from: tiny (seconds), default (minutes), fast (the published problem, solved
-    soonest; modular only), paper (the published setting)."""
+    """Where every option not given comes from: tiny (seconds to a minute), default (minutes), fast (the published
+    problem, solved soonest), paper (the published setting). python -m tasks list shows which a task has."""
     seeds: tuple[int, ...] = (0,)
     """One model each, trained together."""
     gammas: tuple[float, ...] = ()
@@ -175,7 +186,7 @@ def _option_types() -> tyro.constructors.ConstructorRegistry:
 
     @registry.primitive_rule
     def option(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-        if info.type == ModularArithmetic.__dataclass_fields__["split"].type:
+        if info.type == PairTable.__dataclass_fields__["split"].type:
             return tyro.constructors.PrimitiveConstructorSpec(
                 nargs=1,
                 metavar="{" + ",".join(splits) + "}",
@@ -187,12 +198,10 @@ def _option_types() -> tyro.constructors.ConstructorRegistry:
         if info.type is Anchor:
             return tyro.constructors.PrimitiveConstructorSpec(
                 nargs=1,
-                metavar="OFFSET|MULTIPLIERx+OFFSET",
+                metavar="OFFSET|MULTIPLIERx+OFFSET|KEY,KEY,…",
                 instance_from_str=lambda words: _anchor(words[0]),
                 is_instance=lambda value: isinstance(value, Anchor),
-                str_from_instance=lambda value: [
-                    str(value.offset) if value.multiplier == 1 else f"{value.multiplier}x{value.offset:+d}"
-                ],
+                str_from_instance=lambda value: [_anchor_text(value)],
             )
         return None
 
@@ -200,24 +209,35 @@ def _option_types() -> tyro.constructors.ConstructorRegistry:
 
 
 def _anchor(text: str) -> Anchor:
-    """The anchor x + 5 from "5", 2x − 8 from "2x-8"."""
+    """The anchor x + 5 from "5", 2x − 8 from "2x-8", the permutation (22, 20, 21) from "22,20,21"."""
     multiplier, x, offset = text.rpartition("x")
     try:
+        if "," in text:
+            return Anchor(permutation=tuple(int(key) for key in text.split(",")))
         return Anchor(offset=int(offset), multiplier=int(multiplier) if x else 1)
+    except UserError:
+        raise
     except ValueError:
-        raise UserError(f"expected an anchor such as -2 (x − 2) or 2x+5, got {text!r}") from None
+        raise UserError(f"expected an anchor such as -2 (x − 2), 2x+5 or 22,20,21, got {text!r}") from None
 
 
-def _train_parser(family: str, arguments: list[str]) -> Train[Any]:
+def _anchor_text(anchor: Anchor) -> str:
+    """What ``_anchor`` reads."""
+    if anchor.permutation is not None:
+        return ",".join(map(str, anchor.permutation))
+    return str(anchor.offset) if anchor.multiplier == 1 else f"{anchor.multiplier}x{anchor.offset:+d}"
+
+
+def _train_parser(family: str, arguments: list[str]) -> Train[Any, Any]:
     """The command with its options, those not given from the preset that the arguments name."""
-    size: Any = "default"
+    size: Any = usual_size(family)
     for index, argument in enumerate(arguments):
         if argument == "--preset" and index + 1 < len(arguments):
             size = arguments[index + 1]
         elif argument.startswith("--preset="):
             size = argument.partition("=")[2]
     base = preset(family, size)
-    command: Any = Train[{"anchor": AnchorComposition, "modular": ModularArithmetic}[family]]
+    command: Any = Train[type(base.task), type(base.model)]
     default = command(task=base.task, model=base.model, init=base.init, training=base.training, out=Path(), preset=size)
     object.__setattr__(default, "out", tyro.MISSING)  # the one option that must be given
     parsed = tyro.cli(
@@ -228,10 +248,11 @@ def _train_parser(family: str, arguments: list[str]) -> Train[Any]:
         registry=_option_types(),
         config=(tyro.conf.HelptextFromCommentsOff,),  # reading comments takes a tenth of a second
     )
-    for name in ("d_vocab", "d_vocab_out"):
-        if getattr(parsed.model, name) != getattr(base.model, name):
+    model = fitted(parsed.model, parsed.task)
+    for name in ("d_vocab", "d_vocab_out", "n_ctx"):
+        if getattr(parsed.model, name) not in (getattr(base.model, name), getattr(model, name)):
             raise UserError(f"--model.{name.replace('_', '-')} follows the task: leave it out")
-    return replace(parsed, model=fitted(parsed.model, parsed.task))
+    return replace(parsed, model=model)
 
 
 def main() -> None:
@@ -239,11 +260,13 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         match arguments:
-            case ["train", ("anchor" | "modular") as family, *rest]:
+            case ["train", family, *rest] if family in PRESETS:
                 command: Any = _train_parser(family, rest)
+            case ["train", family, *_] if not family.startswith("-"):
+                command = partial(_families, family)  # whatever options follow
             case _:
                 command = tyro.extras.subcommand_cli_from_dict(
-                    {"list": List, "train": _families, "show": Show},
+                    COMMANDS,
                     prog="python -m tasks",
                     description="Train small hooked transformers on problems whose rule is known.",
                     args=arguments,
@@ -258,13 +281,15 @@ def main() -> None:
         sys.exit(130)
 
 
-def _families(family: Annotated[Literal["anchor", "modular"], tyro.conf.Positional]) -> None:
-    """Train a model: ``python -m tasks train anchor`` or ``modular``; each has a --help of its own.
-
-    Args:
-        family: anchor or modular.
-    """
+def _families(
+    family: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK", help=", ".join(PRESETS))],
+) -> None:
+    """Train a model on a task; ``python -m tasks train TASK --help`` shows the options of one."""
     raise UserError(f"expected a task among {', '.join(PRESETS)}, got {family!r}")
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"list": List, "train": _families, "sweep": Sweep, "show": Show}
+"""Name of a subcommand → what is called with its options."""
 
 
 if __name__ == "__main__":

@@ -25,14 +25,38 @@ Keys = Literal["seen", "unseen"]
 
 @dataclass(frozen=True, kw_only=True)
 class Anchor(Fields):
-    """The map an anchor token stands for: x ↦ multiplier · x + offset."""
+    """The map an anchor token stands for: x ↦ multiplier · x + offset, or a permutation of consecutive numbers, which
+    stand in it in the order of what is mapped to them: (22, 20, 21) sends 20 to 22, 21 to 20 and 22 to 21.
 
-    offset: int
+    Raises:
+        UserError: a permutation that is none, or one beside an affine map.
+    """
+
+    offset: int = 0
     multiplier: int = 1
+    permutation: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.permutation is None:
+            return
+        numbers = sorted(self.permutation)
+        if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+            raise UserError(
+                f"expected a permutation of consecutive numbers, as (22, 20, 21) is, got {self.permutation}"
+            )
+        if (self.offset, self.multiplier) != (0, 1):
+            raise UserError("expected an affine map or a permutation, got both")
 
     def __call__(self, x: Any) -> Any:
         """The map's value; works on numbers, arrays and tensors."""
-        return self.multiplier * x + self.offset
+        if self.permutation is None:
+            return self.multiplier * x + self.offset
+        table = x.new_tensor(self.permutation) if hasattr(x, "new_tensor") else np.array(self.permutation)
+        return table[x - min(self.permutation)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON values; without a permutation, those of an affine map."""
+        return {name: value for name, value in super().to_dict().items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +76,8 @@ class AnchorComposition(Fields):
 
     Raises:
         UserError: a pair with two roles or an unknown anchor, keys that collide with anchors, a label outside the
-            vocabulary, a sequence shorter than 3, or a split that leaves no trained or no unseen key.
+            vocabulary, a sequence shorter than 3, a split that leaves no trained or no unseen key, or permutations that
+            are not all of the keys.
     """
 
     family: ClassVar[str] = "anchor"
@@ -88,6 +113,12 @@ class AnchorComposition(Fields):
             raise UserError(
                 f"expected keys above the anchor tokens, got keys {self.key_low}…{self.key_high} "
                 f"with anchors 1…{len(self.anchors)}"
+            )
+        permuted = [sorted(anchor.permutation) for anchor in self.anchors if anchor.permutation is not None]
+        if permuted and (len(permuted) < self.n_anchors or any(p != self.keys.tolist() for p in permuted)):
+            raise UserError(
+                f"expected every anchor to permute the keys {self.key_low}…{self.key_high}, or none: the first map's "
+                "values are the second one's arguments"
             )
         answers = [int(x) for pair in self.pairs for x in self.taught(pair, self.keys)]
         if min(answers) < 0 or max(max(answers), self.key_high) >= self.d_vocab:
@@ -231,13 +262,16 @@ class AnchorComposition(Fields):
 
     def evaluation_sets(self) -> dict[str, Examples]:
         """``train``: trained pairs, seen keys. ``test``: trained pairs, unseen keys. ``held_out``: pairs never trained
-        whose candidate rules differ, seen keys. Every (key, position) once, with noise of its own."""
+        whose candidate rules differ, seen keys. ``unseen_pairs``: the other pairs never trained, such as those whose
+        mirror is not trained either, seen keys. Every (key, position) once, with noise of its own."""
         sets = {
             "train": replace(joined([self.grid(pair, "seen") for pair in self.trained_pairs]), rules={}),
             "test": replace(joined([self.grid(pair, "unseen") for pair in self.trained_pairs]), rules={}),
         }
         if telling := [pair for pair in self.held_out if self.rules_differ(pair)]:
             sets["held_out"] = joined([self.grid(pair, "seen") for pair in telling])
+        if others := [pair for pair in self.held_out if pair not in telling]:
+            sets["unseen_pairs"] = replace(joined([self.grid(pair, "seen") for pair in others]), rules={})
         return sets
 
     def split_tensors(self) -> dict[str, Tensor]:

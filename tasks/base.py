@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,12 +37,13 @@ class Examples:
     """Inputs with their targets, and what each candidate rule would answer.
 
     ``inputs`` [example, pos] are token ids, ``targets`` [example] the taught or true answers, ``rules`` maps a rule's
-    name to its answers [example].
+    name to its answers [example]. In a regression inputs are real vectors, one per example or one per position, and
+    targets and what rules predict are numbers [example, d_out].
     """
 
-    inputs: Int[Tensor, "example pos"]
-    targets: Int[Tensor, " example"]
-    rules: Mapping[str, Int[Tensor, " example"]] = field(default_factory=dict)
+    inputs: Int[Tensor, "example pos"] | Float[Tensor, "example *pos d_input"]
+    targets: Int[Tensor, " example"] | Float[Tensor, "example d_out"]
+    rules: Mapping[str, Int[Tensor, " example"] | Float[Tensor, "example d_out"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -73,12 +74,12 @@ class Task(Protocol):
 
     @property
     def d_vocab(self) -> int:
-        """Number of input tokens."""
+        """Number of input tokens; 0 where inputs are real vectors."""
         ...
 
     @property
     def d_vocab_out(self) -> int:
-        """Number of possible answers."""
+        """Number of possible answers; where targets are numbers, how many."""
         ...
 
     @property
@@ -164,18 +165,20 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
 
 
 def digest(examples: Examples) -> str:
-    """SHA-256 of inputs and targets as little-endian 32-bit integers, in order."""
+    """SHA-256 of inputs and targets in order, little-endian: integers as 32-bit ones, floats as they are."""
     sha = hashlib.sha256()
     for tensor in (examples.inputs, examples.targets):
-        sha.update(np.ascontiguousarray(tensor.numpy().astype("<i4")).tobytes())
+        values = tensor.numpy()
+        kind = values.dtype.newbyteorder("<") if values.dtype.kind == "f" else "<i4"
+        sha.update(np.ascontiguousarray(values.astype(kind)).tobytes())
     return sha.hexdigest()
 
 
 def as_tensor(values: np.ndarray) -> Tensor:
-    """Integers as an int64 tensor, truth values as a boolean one."""
+    """Integers as an int64 tensor, truth values as a boolean one, floats as a float32 one."""
     import torch
 
-    dtype = np.bool_ if values.dtype == np.bool_ else np.int64
+    dtype = {"b": np.bool_, "f": np.float32}.get(values.dtype.kind, np.int64)
     return torch.from_numpy(np.ascontiguousarray(values, dtype=dtype))
 
 

@@ -1,17 +1,27 @@
 """Task, model, initialisation and training that belong together, per task and size.
 
-*tiny* takes seconds, *default* minutes on two cores, *paper* is the published setting; *fast* is the published problem
-with whatever makes its solution appear soonest.
+*tiny* takes seconds to a minute, *default* minutes on two cores, *paper* is the published setting; *fast* is the
+published problem with whatever makes its solution appear soonest.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, cast
 
 from tasks.anchor import AnchorComposition
 from tasks.base import Task, UserError
-from tasks.models.config import TransformerConfig
+from tasks.groups import GroupComposition
+from tasks.intervals import AnchorIntervals
+from tasks.memory_reasoning import MemoryReasoning
+from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.initialization import Initialization
 from tasks.modular import ModularArithmetic
+from tasks.parity import SparseParity
+from tasks.questions import ReadingComprehension, WorkingMemory
+from tasks.recall import Classification, Identity, Recitation
+from tasks.regression import SineRegression
+from tasks.sequence import SequenceTask
 from tasks.training.config import TrainingConfig
 
 Size = Literal["tiny", "default", "fast", "paper"]
@@ -22,14 +32,15 @@ class Preset:
     """What ``train`` needs, under one name."""
 
     task: Any
-    model: TransformerConfig
+    model: Any
     init: Initialization
     training: TrainingConfig
 
 
-def fitted(model: TransformerConfig, task: Task) -> TransformerConfig:
-    """The architecture with the task's vocabulary, and at least its length."""
-    return replace(model, d_vocab=task.d_vocab, d_vocab_out=task.d_vocab_out, n_ctx=max(model.n_ctx, task.n_ctx))
+def fitted(model: Any, task: Task) -> Any:
+    """The architecture with the task's vocabulary, and its length; a transformer may be made for longer sequences."""
+    n_ctx = max(model.n_ctx, task.n_ctx) if isinstance(model, TransformerConfig) else task.n_ctx
+    return replace(model, d_vocab=task.d_vocab, d_vocab_out=task.d_vocab_out, n_ctx=n_ctx)
 
 
 def modular(size: Size) -> Preset:
@@ -61,22 +72,40 @@ def modular(size: Size) -> Preset:
     )
 
 
+def group(size: Size) -> Preset:
+    """Composition in a finite group. *paper*: S_5 with the transformer of Chughtai et al. 2023 (arXiv 2302.03025),
+    which is that of modular addition, for 50,000 steps. *tiny*: S_4, by an MLP."""
+    if size == "tiny":
+        task = GroupComposition(group="S_4", form="pair", train_fraction=0.8)
+        model = MLPConfig(n_ctx=2, d_vocab=24, d_vocab_out=24, d_hidden=(64,), input="concatenated", d_embed=32)
+        init = Initialization(gamma=0.5)
+        training = TrainingConfig(steps=3_000, learning_rate=3e-3, snapshots=(0, 200))
+    else:
+        task = GroupComposition(split="torch_randperm")
+        model, init = modular("paper").model, Initialization(scheme="progress_measures")
+        training = TrainingConfig(steps=50_000)
+    return Preset(task=task, model=fitted(model, task), init=init, training=training)
+
+
 def anchor(size: Size) -> Preset:
     """Anchor composition. *paper*: the two-layer model of Zhang et al. 2024 (arXiv 2405.05409) as its logged runs had
-    it (warm-up × 20); γ is the init scale: 0.5 large, 0.8 small, at d_model 400. *default*: a smaller model and shorter
-    sequences, trained until fitted; γ 0.5 is large, 1.05 small. *tiny*: symmetric at any scale."""
+    it (warm-up × 20); γ is the init scale: 0.5 large, 0.8 small, at d_model 400. *default*: a small model, half of the
+    keys and short sequences, trained until fitted; γ 0.2 is very large, 0.8 large, 2.1 small. *tiny*: symmetric at any
+    scale."""
     if size == "tiny":
         task = AnchorComposition(sequence_length=4, sequences_per_pair=2_000, d_vocab=110)
         model = replace(_post_ln(d_model=32, n_ctx=4), d_mlp=64)
         training = _warm_cosine(steps=1_500, batch_size=256, learning_rate=3e-3, warmup_steps=100, snapshots=(0,))
     elif size == "default":
-        task = AnchorComposition(sequence_length=4)
-        model = _post_ln(d_model=256, n_ctx=4)
+        task = AnchorComposition(sequence_length=4, key_high=59, sequences_per_pair=5_000, d_vocab=80)
+        model = _post_ln(d_model=64, n_ctx=4)
+        story = (0, 500, 1_000, 2_000)
         training = replace(
-            _warm_cosine(steps=12_000, batch_size=1_024, learning_rate=4e-4, warmup_steps=2_500, snapshots=(0,)),
+            _warm_cosine(steps=10_000, batch_size=512, learning_rate=2e-3, warmup_steps=1_500, snapshots=story),
             warmup_from=0.0,
             decay_to=0.0,
-            evaluate_every=500,
+            weight_decay=0.1,
+            evaluate_every=250,
             stop_below=1e-3,
             stop_on="train",
         )
@@ -84,7 +113,8 @@ def anchor(size: Size) -> Preset:
         task = AnchorComposition()
         model = _post_ln(d_model=400, n_ctx=20)
         training = _warm_cosine(steps=77_700, batch_size=2_048, learning_rate=2e-4, warmup_steps=3_700, snapshots=12)
-    return Preset(task=task, model=fitted(model, task), init=Initialization(gamma=0.5), training=training)
+    init = Initialization(gamma=0.8 if size == "default" else 0.5)
+    return Preset(task=task, model=fitted(model, task), init=init, training=training)
 
 
 def _post_ln(d_model: int, n_ctx: int) -> TransformerConfig:
@@ -120,11 +150,132 @@ def _warm_cosine(
     )
 
 
-PRESETS = {"anchor": anchor, "modular": modular}
+_SMALL: dict[str, Any] = {"key_low": 10, "key_high": 29, "split_modulus": 7, "d_vocab": 40, "sequence_length": 6}
+_BENCHMARK: dict[str, tuple[type[SequenceTask], dict[str, Any], int]] = {
+    "classification": (Classification, _SMALL | {"n_train": 2_000}, 400),
+    "identity": (Identity, _SMALL, 400),
+    "intervals": (
+        AnchorIntervals,
+        _SMALL | {"n_train": 4_000, "offsets": (1, 2, 3, 4), "masked": ((10, 14), (15, 19), (20, 24), (25, 29))},
+        1_000,
+    ),
+    "reading": (ReadingComprehension, _SMALL | {"n_train": 4_000, "n_anchors": 2}, 1_000),
+    "recitation": (Recitation, _SMALL, 1_000),
+    "working_memory": (
+        WorkingMemory,
+        _SMALL | {"n_train": 8_000, "sequence_length": 10, "split_modulus": 10},
+        1_500,
+    ),
+}
+"""Task family → its class, the fields of its tiny task (those of the paper's are the defaults), and the tiny steps."""
+
+
+def benchmark(family: str, size: Size) -> Preset:
+    """A task of the anchor-function benchmark, Zhang et al. 2024 (arXiv 2401.08309). *paper*: its model, 4 layers of 4
+    heads (8 of 6 for intervals), in the usual initialisation (normal here, uniform there, of equal variance), for
+    4,000 epochs, or as many steps as 4,000 epochs of 4,000 sequences have. *tiny*: fewer keys, two layers of one
+    head; it solves every task but intervals, whose masked keys it gets wrong."""
+    task_class, fields, steps = _BENCHMARK[family]
+    if size == "tiny":
+        task = task_class(**fields)
+        model = replace(_post_ln(d_model=32, n_ctx=task.n_ctx), d_head=32, d_mlp=64)
+        init = Initialization(gamma=0.5)
+        training = _warm_cosine(steps=steps, batch_size=64, learning_rate=3e-3, warmup_steps=100, snapshots=(0,))
+    else:
+        task = task_class()
+        large = family == "intervals"
+        model = TransformerConfig(
+            n_layers=8 if large else 4,
+            d_model=400,
+            n_heads=6 if large else 4,
+            d_head=64,
+            d_mlp=1_200,
+            d_vocab=task.d_vocab,
+            n_ctx=task.n_ctx,
+            normalization="post",
+        )
+        init = Initialization(scheme="gain", gain=3**-0.5, embedding=1_200**0.5)  # torch's own: ±1/√fan_in, N(0, 1)
+        steps = 4_000 * min(task.n_train, 4_000) // 100
+        rate = 1e-4 if large else 2e-4
+        training = _warm_cosine(steps=steps, batch_size=100, learning_rate=rate, warmup_steps=steps // 10, snapshots=12)
+        training = replace(training, warmup_from=0.1, decay_to=0.1)
+    return Preset(task=task, model=fitted(model, task), init=init, training=training)
+
+
+def memory_reasoning(size: Size) -> Preset:
+    """Memory and reasoning anchors. *paper*: the task of Yao et al. 2025 (arXiv 2502.04375), with the model and the
+    schedule of the anchor composition (it publishes neither) until fitted; γ 0.3 is large, 0.8 small."""
+    if size == "tiny":
+        task = MemoryReasoning(
+            key_low=10,
+            key_high=29,
+            sequence_length=4,
+            split_modulus=7,
+            n_train=8_000,
+            d_vocab=50,
+            n_memory=3,
+            n_reasoning=4,
+            held_out=((4, 6), (6, 4)),
+        )
+        model = replace(_post_ln(d_model=32, n_ctx=4), d_head=32, d_mlp=64)
+        training = _warm_cosine(steps=2_000, batch_size=128, learning_rate=3e-3, warmup_steps=100, snapshots=(0,))
+    else:
+        task = MemoryReasoning()
+        model = _post_ln(d_model=400, n_ctx=20)
+        training = _warm_cosine(steps=20_000, batch_size=2_048, learning_rate=2e-4, warmup_steps=970, snapshots=12)
+        training = replace(training, stop_below=1e-3, stop_on="train")
+    init = Initialization(gamma=0.5 if size == "tiny" else 0.8)
+    return Preset(task=task, model=fitted(model, task), init=init, training=training)
+
+
+def parity(size: Size) -> Preset:
+    """Sparse parity. *paper*: a cell of the sweep of Pearce et al. 2023 (the explorable "Do Machine Learning Models
+    Memorize or Generalize?") that groks; other cells are other hidden widths (16 to 258), weight decays (0.01 to 1) and
+    training sets (750 to 1,750)."""
+    if size == "tiny":
+        task, width, steps, decay = SparseParity(n_bits=20, k=2, n_train=400, n_test=1_000), 32, 1_000, 0.3
+    else:
+        task, width, steps, decay = SparseParity(n_train=1_000), 64, 20_000, 0.1
+    model = MLPConfig(
+        n_ctx=task.n_ctx, d_vocab=2, d_vocab_out=2, d_hidden=(width,), constant_input=True, one_logit=True
+    )
+    training = TrainingConfig(steps=steps, learning_rate=3e-3, weight_decay=decay, warmup_steps=0)
+    return Preset(task=task, model=model, init=Initialization(scheme="gain"), training=training)
+
+
+def regression(_: Size) -> Preset:
+    """Initial condensation of a two-layer network, Zhou et al. 2022 (arXiv 2105.11686): 100 steps of Adam from weights
+    of standard deviation 0.005. tanh is trained at 1e-3; sigmoid at 8e-4, softplus at 2.5e-4."""
+    task = SineRegression()
+    model = MLPConfig(
+        n_ctx=task.n_ctx, d_vocab_out=1, d_hidden=(50,), input="vector", constant_input=True, act_fn="tanh"
+    )
+    training = TrainingConfig(
+        steps=100, weight_decay=0.0, beta2=0.999, warmup_steps=0, evaluate_every=10, snapshots=(0, 10, 20, 50)
+    )
+    return Preset(task=task, model=fitted(model, task), init=Initialization(gamma=0.0, gain=0.005), training=training)
+
+
+PRESETS: dict[str, Callable[[Size], Preset]] = {
+    "anchor": anchor,
+    **{family: partial(benchmark, family) for family in _BENCHMARK},
+    "group": group,
+    "memory_reasoning": memory_reasoning,
+    "modular": modular,
+    "parity": parity,
+    "regression": regression,
+}
 SIZES: dict[str, tuple[Size, ...]] = {
+    **dict.fromkeys(PRESETS, ("tiny", "paper")),
     "anchor": ("tiny", "default", "paper"),
     "modular": ("tiny", "default", "fast", "paper"),
+    "regression": ("paper",),
 }
+
+
+def usual_size(family: str) -> Size:
+    """What ``train`` takes where no preset is named: *default*, or the first there is."""
+    return "default" if "default" in SIZES[family] else SIZES[family][0]
 
 
 def preset(family: str, size: str) -> Preset:

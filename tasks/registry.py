@@ -1,17 +1,30 @@
 """Which task and model families there are, by the names that stand in a run's ``config.json``. A new one is one
 line."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.base import Task, UserError, as_task
-from tasks.models.family import ModelFamily
+
+if TYPE_CHECKING:
+    from tasks.models.family import ModelFamily
 
 TASKS = {
     "anchor": "tasks.anchor:AnchorComposition",
+    "classification": "tasks.recall:Classification",
+    "group": "tasks.groups:GroupComposition",
+    "identity": "tasks.recall:Identity",
+    "intervals": "tasks.intervals:AnchorIntervals",
+    "memory_reasoning": "tasks.memory_reasoning:MemoryReasoning",
     "modular": "tasks.modular:ModularArithmetic",
     "parity": "tasks.parity:SparseParity",
+    "reading": "tasks.questions:ReadingComprehension",
+    "recitation": "tasks.recall:Recitation",
+    "regression": "tasks.regression:SineRegression",
+    "working_memory": "tasks.questions:WorkingMemory",
 }
 MODELS = {
     "mlp": ("tasks.models.config:MLPConfig", "tasks.models.mlp:MLP"),
@@ -41,8 +54,32 @@ def task_from_dict(values: Mapping[str, Any]) -> Task:
     Raises:
         UserError: an unknown family or field.
     """
-    fields = {key: value for key, value in values.items() if key != "family"}
-    return as_task(task_class(values.get("family", "")).from_dict(fields))
+    own = {key: value for key, value in values.items() if key != "family"}
+    return as_task(task_class(values.get("family", "")).from_dict(own))
+
+
+def task_from_words(words: Sequence[str]) -> Task:
+    """The task that is spelled as its family and fields with JSON values: ``modular p=113 split=python_shuffle``.
+
+    Raises:
+        UserError: an unknown family or field, or a value of another kind than the field's default.
+    """
+    family, *assignments = words
+    defaults = {field.name: field.default for field in fields(task_class(family))}
+    values: dict[str, Any] = {"family": family}
+    for name, _, text in (word.partition("=") for word in assignments):
+        default = defaults.get(name)
+        try:
+            values[name] = text if isinstance(default, str) else json.loads(text)
+        except ValueError:
+            values[name] = text
+        if isinstance(default, float) and isinstance(values[name], int):
+            values[name] = float(values[name])
+        kinds = {bool: bool, int: int, float: float, tuple: list}.get(type(default), object)
+        if not text or not isinstance(values[name], kinds):
+            example = f"{name}={json.dumps(default, default=str)}" if name in defaults else "p=113"
+            raise UserError(f"expected a field and its value, such as {example}, got {name}={text}")
+    return task_from_dict(values)
 
 
 def task_to_dict(task: Task) -> dict[str, Any]:
@@ -61,7 +98,7 @@ def model_config_to_dict(config: Any) -> dict[str, Any]:
     return {"family": _family_name(config), **config.to_dict()}
 
 
-def model_family(config: Any) -> ModelFamily:
+def model_family(config: Any) -> "ModelFamily":
     """The functions that initialise and run models of this configuration."""
     return _load(MODELS[_family_name(config)][1])
 

@@ -4,19 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from interp import Subject, counterfactual, fourier
+from interp import Ensemble, Subject, fourier, interchange, relabelling
 from interp.probe import examine
 from tasks.training import Run
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 TINY = CHECKPOINTS / "tiny"
+SOLUTIONS = {"small": "inferential", "large": "symmetric", "very-large": "memorising"}
+"""Scale of the initial weights → how its three shipped runs solve the task."""
 
 
 def folders(where: Path) -> list[Path]:
-    return sorted(config.parent for config in where.glob("*/config.json"))
+    return sorted(config.parent for pattern in ("*", "*/seed-*") for config in where.glob(f"{pattern}/config.json"))
 
 
-@pytest.mark.parametrize("folder", [*folders(CHECKPOINTS), *folders(TINY)], ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder", [*folders(CHECKPOINTS), *folders(TINY)], ids=lambda folder: str(folder.relative_to(CHECKPOINTS))
+)
 def test_every_shipped_run_is_finished_and_records_its_command(folder) -> None:
     run = Run.load(folder)
     assert run.finished
@@ -33,7 +37,9 @@ def test_the_shipped_folders_stay_small() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", [*folders(CHECKPOINTS), *folders(TINY)], ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder", [*folders(CHECKPOINTS), *folders(TINY)], ids=lambda folder: str(folder.relative_to(CHECKPOINTS))
+)
 def test_a_shipped_run_performs_as_its_metrics_say(folder) -> None:
     run = Run.load(folder)
     found = Subject.load(run).performance
@@ -66,20 +72,33 @@ def test_the_published_setting_grokked_as_promised() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "follows", "other"), [("large", "symmetric", "inferential"), ("small", "inferential", "symmetric")]
-)
-def test_the_scale_of_the_initial_weights_decides_what_the_held_out_pair_follows(name, follows, other) -> None:
-    found = counterfactual.analyze(Subject.load(CHECKPOINTS / f"anchor-{name}-init"))
-    assert getattr(found, follows) >= (0.95 if follows == "symmetric" else 0.90)
-    assert getattr(found, other) <= 0.02
-    assert found.seen >= 0.99
-    assert found.placebo <= 0.05
+@pytest.mark.parametrize(("scale", "solution"), SOLUTIONS.items())
+def test_three_seeds_of_each_scale_of_initial_weights_end_in_its_solution(scale, solution) -> None:
+    subjects = Ensemble.load(CHECKPOINTS / f"anchor-{scale}-init").subjects
+    reports = [examine(subject, ["counterfactual"]) for subject in subjects]
+    assert [report.verdict.solution for report in reports] == [solution] * 3
 
 
-def test_the_anchor_pair_differs_in_the_scale_of_its_initial_weights_alone() -> None:
-    large, small = (Run.load(CHECKPOINTS / f"anchor-{name}-init").config for name in ("large", "small"))
-    assert large.init.gamma < small.init.gamma
-    ours, theirs = large.decides(), small.decides()
-    assert {key for key in ours if ours[key] != theirs[key]} <= {"init", "seed"}
-    assert {key for key in ours["init"] if ours["init"][key] != theirs["init"][key]} == {"gamma"}
+@pytest.mark.slow
+@pytest.mark.parametrize(("scale", "solution"), SOLUTIONS.items())
+def test_patched_activations_and_one_more_exception_do_not_contradict_the_answers(scale, solution) -> None:
+    subject = Ensemble.load(CHECKPOINTS / f"anchor-{scale}-init").subjects[0]
+    route, call = {
+        "inferential": ("undetermined", "does not follow"),  # its parts stand apart up to the last layer
+        "symmetric": ("symmetric", "follows"),
+        "memorising": ("undetermined", "does not follow"),
+    }[solution]
+    assert interchange.analyze(subject).route == route
+    assert relabelling.analyze(subject).mirror_call == call
+
+
+def test_the_anchor_runs_differ_in_seed_and_scale_of_their_initial_weights_alone() -> None:
+    configs = [
+        subject.run.config for scale in SOLUTIONS for subject in Ensemble.load(CHECKPOINTS / f"anchor-{scale}-init")
+    ]
+    first = configs[0].decides()
+    for other in (config.decides() for config in configs):
+        assert {key for key in first if first[key] != other[key]} <= {"init", "seed"}
+        assert {key for key in first["init"] if first["init"][key] != other["init"][key]} <= {"gamma"}
+    gammas = {config.init.gamma for config in configs}
+    assert len(gammas) == 3

@@ -13,6 +13,7 @@ import pytest
 from interp import probe
 from tasks import __main__ as command_line
 from tasks.anchor import Anchor
+from tasks.presets import PRESETS, SIZES, preset
 from tasks.training.run import Run
 
 TINY = [
@@ -105,6 +106,8 @@ STARTS = {
     "tasks train --help": "tasks train",
     "tasks train modular --help": "tasks train modular",
     "tasks train anchor --help": "tasks train anchor",
+    "tasks train parity --help": "tasks train parity",
+    "tasks train memory_reasoning --help": "tasks train memory_reasoning",
     "interp.probe --help": "interp.probe",
 }
 CHILD = """
@@ -195,7 +198,43 @@ def test_training_starts_from_the_run_that_is_named(tasks, run_folder, tmp_path)
 def test_list_names_every_preset(tasks, capsys):
     tasks("list")
     out = capsys.readouterr().out
-    assert [out.count(size) for size in ("tiny", "default", "fast", "paper")] == [2, 2, 1, 2]
+    rows = [line.split("│")[1:3] for line in out.splitlines() if line.startswith("│")]
+    named = [(family.strip(), size.strip()) for family, size in rows if family.strip()]
+    assert named == [(family, size) for family in PRESETS for size in SIZES[family]]
+
+
+@pytest.mark.parametrize("family", [family for family in PRESETS if family not in ("anchor", "modular")])
+def test_every_task_trains_from_the_command_line_and_its_run_comes_back(family, tasks, tmp_path):
+    short = "--training.steps 2 --training.batch-size 8 --training.snapshots 2 --quiet"
+    size = SIZES[family][0]
+    tasks("train", family, "--preset", size, "--out", tmp_path / "run", *short.split())
+    run = Run.load(tmp_path / "run")
+    assert run.finished
+    assert run.task == preset(family, size).task
+    assert run.config.model == preset(family, size).model
+
+
+def test_an_mlp_follows_the_length_of_its_task(tasks, tmp_path, capsys):
+    short = "--task.n-bits 9 --training.steps 1 --training.snapshots 2 --quiet"
+    tasks("train", "parity", "--out", tmp_path / "run", *short.split())
+    assert Run.load(tmp_path / "run").config.model.n_ctx == 9
+    capsys.readouterr()
+    wrong = [*short.split(), "--model.n-ctx", "8"]
+    message = refusal(lambda: tasks("train", "parity", "--out", tmp_path / "next", *wrong), capsys)
+    assert "--model.n-ctx follows the task: leave it out" in message
+
+
+def test_an_anchor_may_be_a_permutation_of_the_keys(tasks, tmp_path):
+    options = "--task.anchors 6,4,5,7 5,4,6,7 --task.relabelled --task.held-out 2 1 --task.sequence-length 3"
+    sizes = "--task.key-low 4 --task.key-high 7 --task.split-modulus 4 --task.d-vocab 8"
+    tasks("train", "anchor", *TINY_ANCHOR, "--out", tmp_path / "run", *options.split(), *sizes.split())
+    first, second = Run.load(tmp_path / "run").task.anchors
+    assert (first.permutation, second.permutation) == ((6, 4, 5, 7), (5, 4, 6, 7))
+
+
+@pytest.mark.parametrize("options", [(), ("--out", "q"), ("--preset", "tiny", "--seeds", "0")])
+def test_a_task_that_does_not_exist_is_refused_with_those_that_do(options, tasks, capsys):
+    assert "expected a task among anchor, " in refusal(lambda: tasks("train", "chess", *options), capsys)
 
 
 def test_show_prints_what_a_folder_holds(tasks, run_folder, capsys):

@@ -37,7 +37,8 @@ def _title(report: "Report") -> str:
 def _contents_row(index: int, report: "Report") -> str:
     cells = [f'<a href="#run-{index}">{_title(report)}</a>', f"<b>{html.escape(report.verdict.solution)}</b>"]
     cells += [f"{report.performance[name]:.4g}" for name in ("train_loss", "test_loss")]
-    cells += [f"{report.performance[name]:.1%}" for name in ("train_accuracy", "test_accuracy")]
+    accuracies = [report.performance.get(name) for name in ("train_accuracy", "test_accuracy")]
+    cells += ["" if accuracy is None else f"{accuracy:.1%}" for accuracy in accuracies]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 

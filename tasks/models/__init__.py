@@ -1,4 +1,5 @@
-"""Models: ``TransformerConfig``, ``MLPConfig``, ``Initialization``, ``HookedTransformer``. They load when used."""
+"""Models: ``TransformerConfig``, ``MLPConfig``, ``Initialization``, ``HookedTransformer``, ``HookedMLP``. They
+load when used."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,9 +8,10 @@ from tasks.lazy import lazily
 if TYPE_CHECKING:
     from tasks.models.config import MLPConfig, TransformerConfig
     from tasks.models.hooked import HookedTransformer
+    from tasks.models.hooked_mlp import HookedMLP
     from tasks.models.initialization import Initialization
 
-__all__ = ["HookedTransformer", "Initialization", "MLPConfig", "TransformerConfig"]
+__all__ = ["HookedMLP", "HookedTransformer", "Initialization", "MLPConfig", "TransformerConfig"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +19,7 @@ def __getattr__(name: str) -> Any:
         __name__,
         name,
         {
+            "HookedMLP": "tasks.models.hooked_mlp",
             "HookedTransformer": "tasks.models.hooked",
             "Initialization": "tasks.models.initialization",
             "MLPConfig": "tasks.models.config",

@@ -6,9 +6,11 @@ from typing import Literal, get_args
 
 from tasks.base import Fields, UserError
 
-Activation = Literal["relu", "gelu", "identity", "square"]
-MLPInput = Literal["bits", "one_hot", "embedding"]
+Activation = Literal["relu", "gelu", "identity", "square", "tanh", "sigmoid", "softplus", "x_tanh", "x2_tanh"]
+MLPInput = Literal["bits", "one_hot", "embedding", "concatenated", "vector"]
 Normalization = Literal["none", "pre", "post"]
+Layout = Literal["transformer_lens", "progress_measures", "clock_pizza", "group_mlp", "group_transformer"]
+"""How published weights are stored; ``tasks.models.layouts`` reads them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +78,18 @@ class TransformerConfig(Fields):
 
 @dataclass(frozen=True, kw_only=True)
 class MLPConfig(Fields):
-    """Architecture of a multi-layer perceptron over a few tokens, answered once per input.
+    """Architecture of a multi-layer perceptron over a few tokens or numbers, answered once per input.
 
     Args:
         n_ctx: number of tokens of an input. ``d_vocab``: of different tokens. ``d_vocab_out``: of answers.
         d_hidden: width of each hidden layer.
         input: ``bits``: tokens are numbers and are read as they are; ``one_hot``: each position has a row per token;
-            ``embedding``: rows of one table W_E, shared by the positions, are added up.
+            ``embedding``: rows of one table W_E, shared by the positions, are added up; ``concatenated``: each position
+            has a table W_E of its own, and the rows stand side by side (Chughtai et al. 2023); ``vector``: n_ctx
+            real numbers are read as they are, and d_vocab is 0.
         d_embed: width of W_E, where there is one.
-        constant_input: a 1 is appended to the bits, which gives the first layer a bias that is decayed like a weight.
+        constant_input: a 1 is appended to bits or vector, which gives the first layer a bias that is decayed like a
+            weight.
         bias: whether hidden layers have a bias. ``output_bias``: whether the answer has one.
         tied_unembedding: the last layer is W_out W_E transposed.
         one_logit: of two answers, the logit of answer 1 alone is computed; that of answer 0 is 0.
@@ -94,7 +99,7 @@ class MLPConfig(Fields):
     """
 
     n_ctx: int
-    d_vocab: int
+    d_vocab: int = 0
     d_vocab_out: int
     d_hidden: tuple[int, ...]
     input: MLPInput = "bits"
@@ -108,16 +113,19 @@ class MLPConfig(Fields):
 
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("n_ctx", "d_vocab", "d_vocab_out", "d_embed")}
+        if self.input == "vector" and sizes.pop("d_vocab"):
+            raise UserError(f"expected d_vocab 0 with input 'vector', which has no tokens, got {self.d_vocab}")
         for name, value in (*sizes.items(), *(("d_hidden", width) for width in self.d_hidden or (0,))):
             if value is not None and value < 1:
                 raise UserError(f"expected {name} of at least 1, got {value}")
         for name, kinds in (("input", MLPInput), ("act_fn", Activation)):
             if getattr(self, name) not in get_args(kinds):
                 raise UserError(f"expected {name} among {', '.join(get_args(kinds))}, got {getattr(self, name)!r}")
-        if (self.input == "embedding") != (self.d_embed is not None):
-            raise UserError(f"expected d_embed with input 'embedding' and only there, got {self.d_embed}")
-        if self.constant_input and self.input != "bits":
-            raise UserError(f"expected constant_input with input 'bits' only, got input {self.input!r}")
+        if (self.input in ("embedding", "concatenated")) != (self.d_embed is not None):
+            known = "input 'embedding' or 'concatenated'"
+            raise UserError(f"expected d_embed with {known} and only there, got {self.d_embed}")
+        if self.constant_input and self.input not in ("bits", "vector"):
+            raise UserError(f"expected constant_input with input 'bits' or 'vector' only, got input {self.input!r}")
         if self.tied_unembedding and (self.input != "embedding" or self.d_vocab_out > self.d_vocab):
             raise UserError("a tied unembedding needs input 'embedding' with d_vocab of at least d_vocab_out")
         if self.one_logit and (self.d_vocab_out != 2 or self.tied_unembedding):
@@ -132,5 +140,5 @@ class MLPConfig(Fields):
     def d_model(self) -> int:
         """Width of what the first hidden layer reads."""
         if self.d_embed is not None:
-            return self.d_embed
-        return self.n_ctx + self.constant_input if self.input == "bits" else self.n_ctx * self.d_vocab
+            return self.d_embed if self.input == "embedding" else self.n_ctx * self.d_embed
+        return self.n_ctx * self.d_vocab if self.input == "one_hot" else self.n_ctx + self.constant_input

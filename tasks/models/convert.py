@@ -40,12 +40,11 @@ _BIASES: dict[str, tuple[str, ...]] = {
     "unembedding_bias": ("b_U",),
 }
 # buffers of transformer-lens 1 to 3, and copies of W_E in the files of Chughtai et al. 2023
-_NO_PARAMETERS = ("mask", "IGNORE", "x_embed", "y_embed")
+NO_PARAMETERS = ("mask", "IGNORE", "x_embed", "y_embed")
 
 
-def check_parameters(params: Weights, config: TransformerConfig) -> None:
-    """Raises a UserError that names the tensor unless ``params`` has the names and shapes of ``shapes(config)``."""
-    expected = shapes(config)
+def check_parameters(params: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises a UserError that names the tensor unless ``params`` has the names and shapes that are expected."""
     for name, value in params.items():
         if name not in expected:
             raise UserError(f"unknown parameter {name!r}: this architecture has {', '.join(expected)}")
@@ -122,7 +121,7 @@ def _without_counterpart(config: TransformerConfig) -> str | None:
         return f"attention mixed with ones (attention_mix={config.attention_mix})"
     if config.d_input is not None:
         return "real-vector input"
-    if config.act_fn in ("identity", "square") and config.d_mlp is not None:
+    if config.act_fn not in ("relu", "gelu") and config.d_mlp is not None:
         return f"activation function {config.act_fn!r}"
     return None
 
@@ -175,17 +174,18 @@ def from_transformer_lens(
     for name, value in weights.items():
         if not isinstance(value, Tensor):
             raise UserError(f"expected a state dict of tensors, got {type(value).__name__} under {name!r}")
-    weights = {name: value.detach() for name, value in weights.items() if name.rsplit(".", 1)[-1] not in _NO_PARAMETERS}
+    weights = {name: value.detach() for name, value in weights.items() if name.rsplit(".", 1)[-1] not in NO_PARAMETERS}
     config, params = _infer(weights, known | overrides, keep_zero_biases)
-    check_parameters(params, config)
+    check_parameters(params, shapes(config))
     return config, params
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a file written by ``torch.save``, on the CPU; nothing is unpickled.
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """What a safetensors file or a file written by ``torch.save`` holds, on the CPU: tensors by name, in some files
+    among numbers and dictionaries of more. Nothing is unpickled.
 
     Raises:
-        UserError: no such file, or a file that holds anything but tensors.
+        UserError: no such file, or a file that holds no dictionary or objects of other kinds.
     """
     path = Path(path)
     if not path.is_file():

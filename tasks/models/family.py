@@ -15,6 +15,12 @@ from torch import Tensor
 Parameters = Mapping[str, Float[Tensor, "model ..."]]
 """Parameter name (transformer-lens's) → tensor with a leading model axis."""
 
+Inputs = Int[Tensor, "model batch pos"] | Float[Tensor, "model batch *pos d_input"]
+"""A batch per model: token ids, or real vectors, one per input or one per position."""
+
+Targets = Int[Tensor, "model batch"] | Float[Tensor, "model batch d_vocab_out"]
+"""A batch per model: answers, or numbers to be met."""
+
 Tap = Callable[[str, Tensor], Tensor]
 """Called with an activation's name and value [model, batch, …]; what it returns takes the activation's place."""
 
@@ -34,14 +40,14 @@ class ModelFamily(Protocol):
         """Shape of every parameter of one model, in forward order."""
         ...
 
-    def prepare(self, inputs: Int[Tensor, "example pos"]) -> Any:
+    def prepare(self, inputs: Int[Tensor, "example pos"] | Float[Tensor, "example *pos d_input"]) -> Any:
         """What can be computed once for a training set and reused at every step (a shortcut's table)."""
         ...
 
     def forward(
         self,
         params: Parameters,
-        inputs: Int[Tensor, "model batch pos"],
+        inputs: Inputs,
         config: Any,
         *,
         tap: Tap = untapped,

@@ -11,7 +11,7 @@ Design:
 * Eval mode from the start. No tokenizer, no loss, no generation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -84,6 +84,52 @@ class _Norm(_Part):
         return F.layer_norm(x, x.shape[-1:], eps=self.eps) * w + b
 
 
+class HookedModel(HookedRootModule):
+    """One model of any family: its parameters and a hook point per activation, in a tree of modules by their names."""
+
+    config: Any
+
+    def _hold(self, params: Mapping[str, Tensor]) -> None:
+        """Takes copies of the parameters."""
+        for name, value in params.items():
+            path, _, tensor = name.rpartition(".")
+            self._part(path).register_parameter(tensor, nn.Parameter(value.detach().clone()))
+
+    def _hook(self, names: Sequence[str]) -> None:
+        """Makes a hook point per name, and ends the building: eval mode."""
+        for name in names:
+            path, _, point = name.rpartition(".")
+            self._part(path).add_module(point, HookPoint())
+        self.setup()
+        self.eval()
+
+    def _part(self, path: str) -> nn.Module:
+        """The module at a dotted path, made if it is not there."""
+        module: nn.Module = self
+        for name in path.split(".") if path else []:
+            if name not in module._modules:
+                module.add_module(name, self._new_part(name))
+            module = module.get_submodule(name)
+        return module
+
+    def _new_part(self, name: str) -> nn.Module:
+        return nn.ModuleList() if name in ("blocks", "layers") else _Part()
+
+    def _logits(self, forward: Callable[..., Tensor], batch: Tensor, return_type: str | None) -> Tensor | None:
+        """Logits of a batch by the family's forward pass, its taps the hook points."""
+        if return_type not in ("logits", None):
+            raise UserError(
+                f"expected return_type 'logits' or None, got {return_type!r}: compute the loss from the logits"
+            )
+        params = {name: value.unsqueeze(0) for name, value in self.named_parameters()}
+        logits = forward(params, batch.unsqueeze(0), self.config, tap=self._hooked)
+        return logits.squeeze(0) if return_type else None
+
+    def _hooked(self, name: str, value: Tensor) -> Tensor:
+        """The tap: hook points see one model, without the model axis."""
+        return self.hook_dict[name](value.squeeze(0)).unsqueeze(0)
+
+
 def _stacked(tensor: str, part: str) -> property:
     """A property that stacks one tensor of every block; zeros stand for a bias the model does not have."""
 
@@ -95,7 +141,7 @@ def _stacked(tensor: str, part: str) -> property:
     return property(stack, doc=f"{tensor} of every layer, [layer, …].")
 
 
-class HookedTransformer(HookedRootModule):
+class HookedTransformer(HookedModel):
     """One transformer with hook points. ``state_dict()`` has exactly the names of ``transformer.shapes(config)``.
 
     Args:
@@ -115,35 +161,18 @@ class HookedTransformer(HookedRootModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config: TransformerConfig = config
         if params is None:
             params = initialize(shapes(config), config, init or Initialization(), seed)
-        convert.check_parameters(params, config)
-        for name in shapes(config):
-            path, _, tensor = name.rpartition(".")
-            self._part(path).register_parameter(tensor, nn.Parameter(params[name].detach().clone()))
+        convert.check_parameters(params, shapes(config))
+        self._hold({name: params[name] for name in shapes(config)})
         self._part("unembed")  # also where it is tied and bare: transformer-lens's logit lens asks for it
-        for name in hook_names(config):
-            path, _, point = name.rpartition(".")
-            self._part(path).add_module(point, HookPoint())
-        self.setup()
-        self.eval()
-
-    def _part(self, path: str) -> nn.Module:
-        """The module at a dotted path, made if it is not there."""
-        module: nn.Module = self
-        for name in path.split(".") if path else []:
-            if name not in module._modules:
-                module.add_module(name, self._new_part(name))
-            module = module.get_submodule(name)
-        return module
+        self._hook(hook_names(config))
 
     def _new_part(self, name: str) -> nn.Module:
-        if name == "blocks":
-            return nn.ModuleList()
         if name.startswith("ln"):
             return _Norm(self.config.norm_eps)
-        return _Block() if name.isdigit() else _Part()
+        return _Block() if name.isdigit() else super()._new_part(name)
 
     @classmethod
     def from_transformer_lens(
@@ -176,17 +205,7 @@ class HookedTransformer(HookedRootModule):
         Raises:
             UserError: a return type other than ``"logits"`` and ``None``, an input longer than n_ctx, an unknown token.
         """
-        if return_type not in ("logits", None):
-            raise UserError(
-                f"expected return_type 'logits' or None, got {return_type!r}: compute the loss from the logits"
-            )
-        params = {name: value.unsqueeze(0) for name, value in self.named_parameters()}
-        logits = forward(params, self._batch(input).unsqueeze(0), self.config, tap=self._hooked)
-        return logits.squeeze(0) if return_type else None
-
-    def _hooked(self, name: str, value: Tensor) -> Tensor:
-        """The tap: hook points see one model, without the model axis."""
-        return self.hook_dict[name](value.squeeze(0)).unsqueeze(0)
+        return self._logits(forward, self._batch(input), return_type)
 
     def _batch(self, input: Tensor) -> Tensor:
         """The input with a batch axis, checked."""

@@ -64,7 +64,7 @@ class Initialization(Fields):
         tensor = name.rsplit(".", 1)[-1]
         own = getattr(self, PARTS[tensor])
         reads_tokens = tensor in ("W_E", "W_pos")
-        fan_in = int(config.d_model) if reads_tokens else math.prod(shape[:-1]) if tensor == "W_O" else shape[-2]
+        fan_in = shape[-1] if reads_tokens else math.prod(shape[:-1]) if tensor == "W_O" else shape[-2]
         if self.scheme == "power":
             return self.gain * fan_in ** -(self.gamma if own is None else own)
         scale = self.gain * (1.0 if own is None else own)

@@ -14,7 +14,18 @@ from torch import Tensor
 from tasks.models.family import Tap, untapped
 
 _WORTH_A_CALL = 1 << 15  # elements per model
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "identity": lambda x: x, "square": torch.square}
+ACTIVATIONS = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "identity": lambda x: x,
+    "square": torch.square,
+    "tanh": torch.tanh,
+    # torch's own sigmoid and softplus round differently at the end of a tensor, where a member of a stack may lie
+    "sigmoid": lambda x: F.logsigmoid(x).exp(),
+    "softplus": lambda x: -F.logsigmoid(-x),
+    "x_tanh": lambda x: x * torch.tanh(x),
+    "x2_tanh": lambda x: x * x * torch.tanh(x),
+}
 
 
 def gather(

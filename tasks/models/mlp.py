@@ -30,7 +30,8 @@ def shapes(config: MLPConfig) -> dict[str, tuple[int, ...]]:
     c = config
     out: dict[str, tuple[int, ...]] = {}
     if c.d_embed is not None:
-        out["embed.W_E"] = (c.d_vocab, c.d_embed)
+        tables = ["embed"] if c.input == "embedding" else [f"embed.{position}" for position in range(c.n_ctx)]
+        out |= {f"{table}.W_E": (c.d_vocab, c.d_embed) for table in tables}
     for layer, (width_in, width_out) in enumerate(zip((c.d_model, *c.d_hidden), c.d_hidden, strict=False)):
         out[f"layers.{layer}.W_in"] = (width_in, width_out)
         if c.bias:
@@ -47,7 +48,7 @@ def shapes(config: MLPConfig) -> dict[str, tuple[int, ...]]:
 
 def forward(
     params: Parameters,
-    inputs: Int[Tensor, "model batch pos"],
+    inputs: Int[Tensor, "model batch pos"] | Float[Tensor, "model batch pos"],
     config: MLPConfig,
     *,
     tap: Tap = untapped,
@@ -58,7 +59,7 @@ def forward(
 
     Args:
         params: one tensor per name of ``shapes``, with a leading model axis.
-        inputs: token ids, one batch per model.
+        inputs: token ids, or the numbers of a vector, one batch per model.
         tap: sees and may replace each activation, each with a leading model axis.
         answer_position, prepared: not used; every family takes them.
 
@@ -69,7 +70,8 @@ def forward(
     x = _read(params, inputs, c, tap)
     b_U = params.get("unembed.b_U")
     # products of mixed types, and what a compiler fuses itself, go the plain way
-    plain = tap is not untapped or torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling()
+    device = "cpu" if x.is_meta else x.device.type  # tensors without contents stand for some on a CPU
+    plain = tap is not untapped or torch.is_autocast_enabled(device) or torch.compiler.is_compiling()
     for layer in range(len(c.d_hidden)):
         name = f"layers.{layer}"
         W_in, b_in = params[f"{name}.W_in"], params.get(f"{name}.b_in")
@@ -87,7 +89,10 @@ def forward(
 
 
 def _read(
-    params: Parameters, inputs: Int[Tensor, "model batch pos"], c: MLPConfig, tap: Tap
+    params: Parameters,
+    inputs: Int[Tensor, "model batch pos"] | Float[Tensor, "model batch pos"],
+    c: MLPConfig,
+    tap: Tap,
 ) -> Float[Tensor, "model batch d_model"]:
     """What the first hidden layer reads."""
     if inputs.shape[2] != c.n_ctx:
@@ -97,6 +102,9 @@ def _read(
     tokens = inputs[:1] if shared else inputs
     if c.input == "embedding":
         x = gather(params["embed.W_E"], inputs).sum(2)
+    elif c.input == "concatenated":
+        rows = [gather(params[f"embed.{i}.W_E"], inputs[:, :, i : i + 1]).squeeze(2) for i in range(c.n_ctx)]
+        x = torch.cat(rows, dim=-1)
     elif c.input == "one_hot":
         x = F.one_hot(tokens, c.d_vocab).flatten(2).to(some.dtype)
     else:
@@ -156,6 +164,6 @@ class MLP:
     forward = staticmethod(forward)
 
     @staticmethod
-    def prepare(inputs: Int[Tensor, "example pos"]) -> Tensor:
+    def prepare(inputs: Int[Tensor, "example pos"] | Float[Tensor, "example pos"]) -> Tensor:
         """Nothing is worth keeping."""
         return inputs[:0]

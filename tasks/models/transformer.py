@@ -43,6 +43,13 @@ class DistinctTokens(NamedTuple):
         return DistinctTokens(self.tokens.to(device), self.positions.to(device), self.row.to(device), self.constant)
 
 
+def prepare(
+    inputs: Int[Tensor, "example pos"] | Float[Tensor, "example pos d_input"],
+) -> DistinctTokens | Float[Tensor, "0 pos d_input"]:
+    """``distinct_tokens`` of a training set; of real vectors nothing is worth keeping."""
+    return inputs[:0] if inputs.is_floating_point() else distinct_tokens(inputs)
+
+
 def distinct_tokens(inputs: Int[Tensor, "example pos"]) -> DistinctTokens:
     """The table from which ``forward`` computes the first layer's projections once per (token, position)."""
     n_ctx = inputs.shape[1]
@@ -101,7 +108,7 @@ def forward(
     *,
     tap: Tap = untapped,
     answer_position: int | None = None,
-    prepared: DistinctTokens | None = None,
+    prepared: DistinctTokens | Tensor | None = None,
 ) -> Float[Tensor, "model batch shown d_vocab_out"]:
     """Logits of a stack of models, [model, batch, pos, d_vocab_out]; pos is 1 where ``answer_position`` is given.
 
@@ -111,9 +118,11 @@ def forward(
         tap: sees and may replace each activation, under transformer-lens's hook names, each with a leading model axis.
         answer_position: compute the last layer's queries, MLP and logits here only. Not together with a tap.
         prepared: ``distinct_tokens`` of the training set: the first layer's projections are computed once per row and
-            gathered. Not together with a tap.
+            gathered. Not together with a tap. Anything else is ignored.
     """
     c = config
+    if not isinstance(prepared, DistinctTokens):
+        prepared = None
     positions = torch.arange(inputs.shape[2], device=inputs.device)
     x = _embed(params, inputs, c, tap) if prepared is None else inputs  # which the first layer then looks up
 
@@ -313,4 +322,4 @@ class Transformer:
     name = "transformer"
     shapes = staticmethod(shapes)
     forward = staticmethod(forward)
-    prepare = staticmethod(distinct_tokens)
+    prepare = staticmethod(prepare)

@@ -9,14 +9,13 @@ import re
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from tasks.base import Task, UserError
+from tasks.base import Examples, Task, UserError
 from tasks.registry import model_family
 from tasks.training.config import TrainingConfig
-from tasks.training.objective import CHUNK, cross_entropy
+from tasks.training.objective import CHUNK, losses
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _KEPT = 4  # copies of the parameters: values, gradients and two moments
@@ -51,10 +50,10 @@ def model_bytes(task: Task, model: Any, training: TrainingConfig) -> int:
     shapes = model_family(model).shapes(model)
     parameters = sum(math.prod(shape) for shape in shapes.values()) * itemsize
 
-    step = _saved(task, model, training, train_set.inputs[: training.batch_size])
+    step = _saved(task, model, training, train_set, training.batch_size)
     backward = parameters + sum(tensor.untyped_storage().nbytes() for tensor in step)
     backward += _IN_FLIGHT * max(tensor.untyped_storage().nbytes() for tensor in step)
-    chunk = _saved(task, model, training, evaluated.inputs[:CHUNK])
+    chunk = _saved(task, model, training, evaluated, CHUNK)
     evaluation = (_IN_FLIGHT * max(tensor.numel() for tensor in chunk)) * itemsize
     evaluation += 2 * len(evaluated) * task.d_vocab_out * itemsize  # all answers, in chunks and joined
     return _KEPT * parameters + max(backward, evaluation, _WRITING * parameters)
@@ -72,9 +71,11 @@ def largest_stack(task: Task, model: Any, training: TrainingConfig, budget: int)
     return budget // each
 
 
-def _saved(task: Task, model: Any, training: TrainingConfig, inputs: Int[Tensor, "batch pos"]) -> list[Tensor]:
-    """What the loss of one model on a batch saves for its backward pass, each storage once, without the parameters."""
+def _saved(task: Task, model: Any, training: TrainingConfig, examples: Examples, size: int | None) -> list[Tensor]:
+    """What the loss of one model on a batch of that size saves for its backward pass, each storage once, without the
+    parameters."""
     family = model_family(model)
+    inputs, targets = examples.inputs[:size], examples.targets[:size]
     dtype = getattr(torch, training.dtype)
     params = {
         name: torch.empty((1, *shape), dtype=dtype, device="meta", requires_grad=True)
@@ -95,6 +96,6 @@ def _saved(task: Task, model: Any, training: TrainingConfig, inputs: Int[Tensor,
                 answer_position=task.answer_position,
                 prepared=family.prepare(inputs).to("meta"),
             )
-        cross_entropy(logits[:, :, 0], torch.empty((1, len(inputs)), dtype=torch.int64, device="meta")).sum()
+        losses(logits[:, :, 0], targets.to("meta").unsqueeze(0)).sum()
     weights = {parameter.untyped_storage()._cdata for parameter in params.values()}
     return [tensor for key, tensor in saved.items() if key not in weights]

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tasks.models.family import ModelFamily, Parameters
+from tasks.models.family import Inputs, ModelFamily, Parameters, Targets
 from tasks.training.config import Autocast
 
 CHUNK = 2048
@@ -31,10 +31,22 @@ def cross_entropy(
     return _CrossEntropy.apply(logits, targets)
 
 
+def squared_error(
+    outputs: Float[Tensor, "*rest example d_out"], targets: Float[Tensor, "*rest example d_out"]
+) -> Float[Tensor, "*rest example"]:
+    """The mean over outputs of (output − target)² of each example, in float64."""
+    return (outputs.double() - targets).square().mean(-1)
+
+
+def losses(outputs: Float[Tensor, "model batch d_vocab_out"], targets: Targets) -> Float[Tensor, "model batch"]:
+    """The loss of each example: cross entropy where targets are answers, squared error where they are numbers."""
+    return squared_error(outputs, targets) if targets.is_floating_point() else cross_entropy(outputs, targets)
+
+
 def mean_loss(
     params: Parameters,
-    inputs: Int[Tensor, "model batch pos"],
-    targets: Int[Tensor, "model batch"],
+    inputs: Inputs,
+    targets: Targets,
     family: ModelFamily,
     model: Any,
     answer_position: int,
@@ -44,7 +56,7 @@ def mean_loss(
     """The sum over models of the mean loss at the answer position: what an update differentiates."""
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=autocast == "bfloat16"):
         logits = family.forward(params, inputs, model, answer_position=answer_position, prepared=prepared)
-    return cross_entropy(logits[:, :, 0], targets).mean(-1).sum()
+    return losses(logits[:, :, 0], targets).mean(-1).sum()
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -72,15 +84,19 @@ class _CrossEntropy(torch.autograd.Function):
 
 def performance(
     logits: Float[Tensor, "example d_vocab_out"],
-    targets: Int[Tensor, " example"],
-    rules: Mapping[str, Int[Tensor, " example"]],
+    targets: Int[Tensor, " example"] | Float[Tensor, "example d_vocab_out"],
+    rules: Mapping[str, Int[Tensor, " example"] | Float[Tensor, "example d_vocab_out"]],
     name: str,
 ) -> dict[str, float]:
     """Mean loss and accuracy on a set, and the share of answers that follow each rule, under keys that begin with
     ``name``.
 
-    An empty set has no loss and no accuracy: NaN.
+    Where targets are numbers there is no accuracy, and what stands for each rule is the mean squared error to what it
+    predicts. An empty set has no loss and no accuracy: NaN.
     """
+    if targets.is_floating_point():
+        predictions = {"loss": targets, **rules}
+        return {f"{name}_{key}": float(squared_error(logits, each).mean()) for key, each in predictions.items()}
     answers = (logits.squeeze(-1) > 0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
     measured = {"loss": cross_entropy(logits, targets).mean(), "accuracy": (answers == targets).double().mean()}
     measured |= {rule: (answers == expected).double().mean() for rule, expected in rules.items()}

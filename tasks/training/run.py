@@ -11,7 +11,7 @@ Writes are atomic, no pickle is written or read, older schemas are migrated in m
 import json
 import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -90,6 +90,23 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """One mapping per evaluation, in order; an unfinished last line is left out."""
+    file = folder / "metrics.jsonl"
+    rows = []
+    for line in file.read_text().splitlines() if file.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def is_final(metrics: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last evaluation is the one that ended training."""
+    return bool(metrics) and metrics[-1].get("final", False)
 
 
 class Run:
@@ -205,20 +222,12 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """One mapping per evaluation, in order; an unfinished last line is left out."""
-        file = self.path / "metrics.jsonl"
-        rows = []
-        for line in file.read_text().splitlines() if file.is_file() else []:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        return read_metrics(self.path)
 
     @property
     def finished(self) -> bool:
         """Whether training came to its end."""
-        rows = self.metrics
-        return bool(rows) and rows[-1].get("final", False)
+        return is_final(self.metrics)
 
     @cached_property
     def split(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

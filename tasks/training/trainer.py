@@ -12,30 +12,27 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from tasks.base import Examples, Task, UserError, as_tensor, digest, generator
+from tasks.base import Examples, Task, UserError, as_tensor, generator
+from tasks.models.family import Inputs, Targets
 from tasks.models.initialization import Initialization, initialize
 from tasks.registry import model_family
 from tasks.training.config import TrainingConfig
 from tasks.training.machine import check_compiler, tuned_for_training
+from tasks.training.members import folders, members
 from tasks.training.memory import largest_stack
 from tasks.training.objective import CHUNK, mean_loss, performance
 from tasks.training.optimizer import StackedAdamW, StackedParameters
-from tasks.training.run import Run, RunConfig, library_versions
+from tasks.training.run import Run, RunConfig
 from tasks.training.schedule import learning_rate_factor, snapshot_steps
-from tasks.training.snapshots import checksum, read_tensors, write_tensors
-
-PER_MODEL = ("learning_rate", "weight_decay", *(f.name for f in fields(Initialization) if f.name != "scheme"))
-"""What may differ between the members of a stack, besides the seed."""
-_RESUME = "resume.safetensors"
+from tasks.training.snapshots import read_tensors, write_tensors
 
 OnEvaluation = Callable[[int, list[dict[str, Any]]], None]
 """Called with the step and one row of metrics per model that is still training."""
@@ -48,8 +45,9 @@ def train(
     training: TrainingConfig | None = None,
     *,
     seeds: Iterable[int] = (0,),
-    per_model: Mapping[str, Sequence[float]] | None = None,
-    out: str | Path | None = None,
+    per_model: Mapping[str, Sequence[float | None]] | None = None,
+    out: str | Path | Sequence[str | Path] | None = None,
+    resume_file: str | Path | None = None,
     device: str = "cpu",
     start: tuple[Run, int] | None = None,
     memory: int | None = None,
@@ -65,7 +63,10 @@ def train(
         seeds: one model each; the seed decides initial weights and the order of batches.
         per_model: field of ``PER_MODEL`` → one value per model.
         out: one run writes this folder, several write ``out/seed-0`` and so on; ``None``: a temporary folder that lives
-            as long as the runs. A folder that holds a part of the same training is continued, a finished one returned.
+            as long as the runs; or one folder per run. A folder that holds a part of the same training is continued, a
+            finished one returned.
+        resume_file: what an interrupted training goes on from; ``None``: ``resume.safetensors`` in ``out``. To be given
+            with several folders.
         device: where tensors live; results are exact on ``cpu`` only.
         start: a run and a step whose weights every model starts from, instead of ``init``.
         memory: bytes that training may take besides the program and the data: the models train in as few stacks as
@@ -83,28 +84,26 @@ def train(
     _check_device(device)
     if compiled:
         check_compiler()
-    init, training = init or Initialization(), training or TrainingConfig()
-    configs = _members(task, model, init, training, list(seeds), per_model or {}, start, command)
+    init, training, per_model = init or Initialization(), training or TrainingConfig(), per_model or {}
+    configs = members(task, model, init, training, list(seeds), per_model, start, command)
     at_once = None if memory is None else largest_stack(task, model, training, memory)
-    folder = Path(tempfile.mkdtemp(prefix="rulelens-")) if out is None else Path(out)
-    names = _folder_names(configs, per_model or {})
-    sha256 = digest(task.train_set())
-    if len(names) > 1 and (folder / "config.json").is_file():
-        raise UserError(f"expected a folder for several runs, {folder} holds one run itself: choose another folder")
-    for config, name in zip(configs, names, strict=True):
-        _refuse_other_run(folder / name, config, sha256)
-    runs = [Run.create(folder / name, config) for config, name in zip(configs, names, strict=True)]
+    where = tempfile.mkdtemp(prefix="rulelens-") if out is None else out
+    paths, resume = folders(configs, per_model, where, resume_file)
+    runs = [Run.create(path, config) for path, config in zip(paths, configs, strict=True)]
     if out is None:
-        weakref.finalize(runs[0], rmtree, folder, ignore_errors=True)
+        weakref.finalize(runs[0], rmtree, resume.parent, ignore_errors=True)
         for run in runs[1:]:
             run.__dict__["_keeps_folder"] = runs[0]
-    for place in {folder, *(run.path for run in runs), *(run.path / "snapshots" for run in runs)}:
-        for leftover in place.glob(".*.*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink(missing_ok=True)
+    leftovers = [
+        *resume.parent.glob(f".{resume.name}.*.tmp"),
+        *(file for path in paths for file in path.rglob(".*.tmp")),
+    ]
+    for leftover in leftovers:  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
     with tuned_for_training():
         while pending := [run for run in runs if not run.finished]:
-            Stack(pending, folder / _RESUME, device, start, at_once, compiled).train(on_evaluation, resume_every)
-    (folder / _RESUME).unlink(missing_ok=True)
+            Stack(pending, resume, device, start, at_once, compiled).train(on_evaluation, resume_every)
+    resume.unlink(missing_ok=True)
     return runs
 
 
@@ -145,7 +144,7 @@ class Stack:
         self.objective = torch.compile(mean_loss) if compiled else mean_loss
 
         saved, place = read_tensors(resume_file) if resume_file.is_file() else ({}, {})
-        rows = {run: row for run in runs if (row := _row(run, resume_file, place.get("runs", []))) is not None}
+        rows = {run: row for run in runs if (row := _row(run, resume_file, place)) is not None}
         self.resumed = bool(rows)
         if rows:
             self.runs, self.step = list(rows), place["step"]
@@ -197,7 +196,7 @@ class Stack:
         settings = (self.family, self.model, self.task.answer_position, self.prepared, self.training.autocast)
         return self.objective(self.params.tensors, *self.batch(), *settings)
 
-    def batch(self) -> tuple[Int[Tensor, "model batch pos"], Int[Tensor, "model batch"]]:
+    def batch(self) -> tuple[Inputs, Targets]:
         """The examples of this step: for each model a function of its seed and the step."""
         size = self.training.batch_size
         n = len(self.train_set)
@@ -221,7 +220,7 @@ class Stack:
         rate = (self.peak * learning_rate_factor(self.training, self.step)).tolist()
         rows: list[dict[str, Any]] = [{"step": self.step, "learning_rate": value} for value in rate]
         for name, examples in self.sets.items():
-            logits = self._logits(examples.inputs)
+            logits = self._logits(examples)
             for index, row in enumerate(rows):
                 row.update(performance(logits[index], examples.targets, examples.rules, name))
         bound, watched = self.training.stop_below, f"{self.training.stop_on}_loss"
@@ -246,7 +245,7 @@ class Stack:
         self.optimizer.exp_avg.copy_(optimizer.exp_avg[indices])
         self.optimizer.exp_avg_sq.copy_(optimizer.exp_avg_sq[indices])
 
-    def _logits(self, inputs: Int[Tensor, "example pos"]) -> Tensor:
+    def _logits(self, examples: Examples) -> Tensor:
         """Logits of every model at the answer position, [model, example, d_vocab_out]."""
         chunks = [
             self.family.forward(
@@ -256,7 +255,7 @@ class Stack:
                 answer_position=self.task.answer_position,
                 prepared=self.prepared,
             )[:, :, 0]
-            for chunk in inputs.split(CHUNK)
+            for chunk in examples.inputs.split(CHUNK)
         ]
         return torch.cat(chunks, dim=1)
 
@@ -270,12 +269,21 @@ class Stack:
         write_tensors(self.resume_file, tensors, {"step": self.step, "runs": [run.name for run in self.runs]})
 
 
-def _row(run: Run, resume_file: Path, names: list[str]) -> int | None:
-    """A run's place in the resume file. A lone run is the only one in its own; folders may have been renamed since."""
-    if run.path == resume_file.parent:
-        return 0 if names else None
-    ends = [name.rpartition("/")[2] for name in names]
-    return ends.index(run.path.name) if run.path.name in ends else None
+def _row(run: Run, resume_file: Path, place: Mapping[str, Any]) -> int | None:
+    """A run's place in the resume file. A lone run is the only one in its own; folders may have been renamed since.
+
+    None where the folder does not reach as far: the run was begun anew, in another stack, after the file was written.
+    """
+    ends = [name.rpartition("/")[2] for name in place.get("runs", [])]
+    lone = run.path == resume_file.parent
+    if not ends or not (lone or run.path.name in ends):
+        return None
+    step, training = place["step"], run.config.training
+    evaluated = {row["step"] for row in run.metrics}
+    whole = evaluated.issuperset(range(0, step + 1, training.evaluate_every)) and set(run.steps).issuperset(
+        kept for kept in snapshot_steps(training) if kept <= step
+    )
+    return (0 if lone else ends.index(run.path.name)) if whole else None
 
 
 def _check_device(device: str) -> None:
@@ -285,93 +293,6 @@ def _check_device(device: str) -> None:
         raise UserError(
             f"expected a device that is here, such as cpu, got {device!r}: {str(error).splitlines()[0]}"
         ) from error
-
-
-def _members(
-    task: Task,
-    model: Any,
-    init: Initialization,
-    training: TrainingConfig,
-    seeds: list[int],
-    per_model: Mapping[str, Sequence[float]],
-    start: tuple[Run, int] | None,
-    command: str | None,
-) -> list[RunConfig]:
-    if not seeds:
-        raise UserError("expected at least one seed, got none")
-    if min(seeds) < 0:
-        raise UserError(f"expected seeds of at least 0, got {min(seeds)}")
-    for name, values in per_model.items():
-        if name not in PER_MODEL:
-            raise UserError(f"expected per_model fields among {', '.join(PER_MODEL)}, got {name!r}")
-        if len(values) != len(seeds):
-            raise UserError(f"expected one {name} per model, {len(seeds)} in all, got {len(values)}")
-    task_size = {"n_ctx": task.n_ctx, "d_vocab": task.d_vocab, "d_out": task.d_vocab_out}
-    for name, least in task_size.items():
-        if getattr(model, name) is None or getattr(model, name) < least:
-            raise UserError(
-                f"expected a model with {name} of at least {least} for this task, got {getattr(model, name)}"
-            )
-    origin = None
-    if start is not None:
-        step = start[0].resolve(start[1])
-        origin = {"run": str(start[0].path), "step": step, "sha256": checksum(start[0].params(step))}
-    if start is not None and start[0].config.model != model:
-        raise UserError(f"expected a start of the same architecture, {start[0].path} has another")
-    training_fields = {f.name for f in fields(TrainingConfig)}
-    configs = []
-    for index, seed in enumerate(seeds):
-        own = {name: values[index] for name, values in per_model.items()}
-        configs.append(
-            RunConfig(
-                task=task,
-                model=model,
-                init=replace(init, **{k: v for k, v in own.items() if k not in training_fields}),
-                training=replace(training, **{k: v for k, v in own.items() if k in training_fields}),
-                seed=seed,
-                start=origin,
-                command=command,
-                versions=library_versions(),
-            )
-        )
-    return configs
-
-
-def _folder_names(configs: list[RunConfig], per_model: Mapping[str, Sequence[float]]) -> list[str]:
-    """``.`` for one run; else ``seed-0`` …, with the fields that differ where a seed occurs twice."""
-    if len(configs) == 1:
-        return ["."]
-    names = [f"seed-{config.seed}" for config in configs]
-    if len(set(names)) < len(names):
-        names = [
-            "-".join([name, *(f"{key}-{values[index]:g}" for key, values in per_model.items())])
-            for index, name in enumerate(names)
-        ]
-    if len(set(names)) < len(names):
-        raise UserError(f"expected runs that differ, got the same one twice: {', '.join(names)}")
-    return names
-
-
-def _refuse_other_run(path: Path, config: RunConfig, sha256: str) -> None:
-    if not (path / "config.json").is_file():
-        if path.exists() and not path.is_dir():
-            raise UserError(f"expected a folder at {path}, found a file: choose another --out")
-        begun = (_RESUME, "snapshots", "split.safetensors")  # all that a run killed at its very start may have left
-        others = path.iterdir() if path.is_dir() else ()
-        if any(child.name not in begun and child.suffix != ".tmp" for child in others):
-            raise UserError(
-                f"expected an empty folder or a run to continue at {path}, found other files: choose another --out"
-            )
-        return
-    found = Run.load(path)
-    ours, theirs = config.decides(), found.config.decides()
-    differ = [key for key in ours if ours[key] != theirs[key]]
-    if not differ and found.split[1]["train_set_sha256"] != sha256:
-        differ = ["split"]
-    if differ:
-        raise UserError(
-            f"{path} holds another run (it differs in {', '.join(differ)}): choose another folder, or remove it"
-        )
 
 
 def _initial(config: RunConfig, start: tuple[Run, int] | None) -> dict[str, Tensor]:

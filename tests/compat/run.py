@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REQUIRED = ["transformer-lens==3.9.0", "better-abc", "pytest", "beartype"]
 TESTS = [
     "tests/models/test_hooked.py",
+    "tests/models/test_hooked_mlp.py",
     "tests/models/test_convert.py",
     "tests/models/test_transformer.py",
     "tests/models/test_initialization.py",

@@ -3,20 +3,25 @@
 import html
 import json
 import types
+from typing import get_args
 
 import pytest
+import torch
 from plotly.offline import get_plotlyjs
 
-from interp import fourier
-from interp.probe import ANALYSES, ON_REQUEST, examine, main, run_folders
+from interp import contrast, fourier
+from interp.probe import ANALYSES, ON_REQUEST, analysis_modules, examine, main, run_folders
 from interp.report.page import page
+from interp.result import Takes
 from interp.subject import Subject
 from tasks.anchor import AnchorComposition
 from tasks.base import UserError
-from tasks.models.config import TransformerConfig
+from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.constructed import clock, mirror
 from tasks.models.initialization import Initialization
+from tasks.models.mlp import shapes as mlp_shapes
 from tasks.modular import ModularArithmetic
+from tasks.registry import TASKS
 from tasks.training.config import TrainingConfig
 from tasks.training.trainer import train
 
@@ -43,10 +48,10 @@ def folder(tmp_path_factory):
 
 
 def test_each_task_gets_the_analyses_that_apply_to_it(addition, anchors) -> None:
-    assert list(addition.results) == ["fourier", "condensation", "rank"]
-    assert list(anchors.results) == [
-        name for name, (_, families) in ANALYSES.items() if "anchor" in families and name not in ON_REQUEST
-    ]
+    for family, report in (("modular", addition), ("anchor", anchors)):
+        expected = [name for name, (_, families) in ANALYSES.items() if family in families]
+        assert list(report.results) == [name for name in expected if family not in ON_REQUEST.get(name, ())]
+    assert list(addition.results) == ["fourier", "progress", "condensation", "rank"]
     assert {"counterfactual", "interchange", "attention"} <= set(anchors.results)
     assert "relabelling" not in anchors.results
     assert addition.verdict.solution == "generalising by Fourier multiplication"
@@ -68,10 +73,10 @@ def test_the_json_has_the_published_keys(addition, anchors) -> None:
 def test_every_analysis_in_the_table_keeps_the_contract() -> None:
     for module_name, families in ANALYSES.values():
         module = __import__(module_name, fromlist=["analyze"])
-        assert module.TAKES in ("subject", "trajectory", "ensemble")
+        assert module.TAKES in get_args(Takes)
         assert callable(module.analyze)
         assert callable(module.figures)
-        assert set(families) <= {"anchor", "modular"}
+        assert set(families) <= set(TASKS)
 
 
 def test_a_module_of_ones_own_is_an_analysis_too() -> None:
@@ -100,6 +105,20 @@ def test_a_module_that_takes_a_trajectory_is_refused() -> None:
     own.analyze, own.TAKES = fourier.analyze, "trajectory"  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="takes a trajectory"):
         examine(Subject.of(*clock(ADDITION, (2, 3, 5)), ADDITION), [own])
+    with pytest.raises(UserError, match="contrast takes a pair of ensembles: call its analyze"):
+        analysis_modules([contrast], "modular")
+
+
+def test_what_runs_on_request_for_a_family_runs_where_it_is_named_and_by_itself_for_the_others() -> None:
+    config = MLPConfig(n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(8,), input="one_hot")
+    params = {name: torch.ones(shape) for name, shape in mlp_shapes(config).items()}
+    subject = Subject.of(config, params, ModularArithmetic(p=7, form="pair"))
+    report = examine(subject)
+    assert "representation" not in report.results
+    assert "got a perceptron: representation.analyze" in report.skipped["fourier"]
+    assert list(examine(subject, ["representation"]).results) == ["representation"]
+    assert "representation" in analysis_modules(None, "group")
+    assert "relabelling" not in analysis_modules(None, "anchor")
 
 
 def test_an_unknown_analysis_and_a_module_without_analyze_are_refused() -> None:
@@ -154,6 +173,50 @@ def test_without_a_run_the_checkpoints_are_probed_but_not_those_for_tests(folder
     monkeypatch.chdir(folder.parent.parent)
     monkeypatch.setattr("interp.probe.CHECKPOINTS", folder.parent)
     assert run_folders([]) == [folder]
+
+
+STRANGERS = ["--layout", "transformer_lens", "--task", "modular", "p=13", "train_fraction=0.5"]
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file with the weights of the clock, as a stranger would publish them."""
+    torch.save({"model": clock(ADDITION, (2, 3, 5)).params}, tmp_path / "clock.pt")
+    return tmp_path / "clock.pt"
+
+
+def test_weights_of_a_stranger_are_probed_with_their_layout_and_task(weights, capsys) -> None:
+    main([str(weights), *STRANGERS, "--only", "fourier", "--json", "-"])
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["run"], found["step"]) == ("clock", None)
+    assert (found["task"]["p"], found["task"]["train_fraction"]) == (13, 0.5)
+    assert found["analyses"]["fourier"]["key_frequencies"] == [2, 3, 5]
+    assert found["verdict"]["solution"] == "generalising by Fourier multiplication"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected files of weights with --layout and --task"),
+        (STRANGERS[:2], "expected files of weights with --layout and --task"),
+        (STRANGERS[2:], "such as FILE --layout progress_measures --task modular p=113"),
+        ([*STRANGERS, "--step", "3"], "and without --step"),
+        (
+            [*STRANGERS[:4], "p=11"],
+            "expected embed.W_E [d_vocab 12, d_model 27] in layout transformer_lens, got (14, 27)",
+        ),
+        (["--layout", "group_mlp", *STRANGERS[2:]], "expected W_x [d_vocab, d_embed] in layout group_mlp"),
+        ([*STRANGERS, "q=2"], "ModularArithmetic has no field 'q'"),
+        ([*STRANGERS, "p=x"], "expected a field and its value, such as p=113, got p=x"),
+        (["--layout", "transformer_lens", "--task", "modulo", "p=13"], "expected a task family among"),
+    ],
+)
+def test_a_mistake_about_weights_of_a_stranger_is_one_line_and_status_2(weights, arguments, message, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([str(weights), *arguments])
+    captured = capsys.readouterr()
+    assert (stop.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+    assert message in captured.err
 
 
 @pytest.mark.parametrize(

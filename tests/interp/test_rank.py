@@ -99,6 +99,8 @@ def test_tokens_in_use_leave_out_padding_equals_sign_and_unused_values():
     anchors = AnchorComposition(key_low=20, key_high=39, sequence_length=5, split_modulus=5, d_vocab=64)
     assert rank.tokens_in_use(anchors).tolist() == [1, 2, 3, 4, *range(20, 40)]
     assert rank.tokens_in_use(ModularArithmetic(p=5)).tolist() == [0, 1, 2, 3, 4]
+    apart = ModularArithmetic(p=3, diff_vocab=True)
+    assert rank.tokens_in_use(apart).tolist() == apart.all_inputs()[:, :2].unique().tolist()
 
 
 def test_analysis_finds_the_planted_rank_and_random_weights_do_not_have_it():

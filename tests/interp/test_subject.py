@@ -5,10 +5,13 @@ import torch
 
 from interp.subject import Ensemble, Subject, Trajectory
 from tasks.base import UserError
+from tasks.models import HookedMLP
 from tasks.models.config import TransformerConfig
 from tasks.models.constructed import clock
 from tasks.models.initialization import Initialization
+from tasks.models.parity_network import parity_network
 from tasks.modular import ModularArithmetic
+from tasks.parity import SparseParity
 from tasks.training.config import TrainingConfig
 from tasks.training.trainer import train
 
@@ -94,6 +97,44 @@ def test_random_weights_keep_scale_and_lose_the_rule() -> None:
     assert not torch.equal(subject.randomized(1).params["embed.W_E"], control.params["embed.W_E"])
 
 
+def test_weights_of_a_stranger_are_a_subject_with_their_layout_and_task(runs, tmp_path) -> None:
+    loaded = Subject.load(runs[0])
+    torch.save({"model": loaded.params}, tmp_path / "theirs.pt")
+    given = Subject.load(tmp_path / "theirs.pt", layout="transformer_lens", task=TASK)
+    assert torch.equal(given.logits(TASK.all_inputs()), loaded.logits(TASK.all_inputs()))
+    assert (given.name, given.step, given.run, given.task) == ("theirs", None, None, TASK)
+    assert Subject.load(tmp_path / "theirs.pt", 8, layout="transformer_lens", task=TASK).step == 8
+    squared = Subject.load(tmp_path / "theirs.pt", layout="transformer_lens", task=TASK, act_fn="square")
+    assert not torch.equal(squared.logits(TASK.all_inputs()), loaded.logits(TASK.all_inputs()))
+
+
+def test_weights_without_layout_or_task_say_what_to_give(runs, tmp_path) -> None:
+    torch.save(Subject.load(runs[0]).params, tmp_path / "theirs.pt")
+    for given in ({}, {"task": TASK}, {"layout": "transformer_lens"}):
+        with pytest.raises(UserError, match=r"give its layout \(transformer_lens, .*\) and the task"):
+            Subject.load(tmp_path / "theirs.pt", **given)
+    with pytest.raises(UserError, match=r"no file .*nowhere\.pt"):
+        Subject.load(tmp_path / "nowhere.pt", layout="transformer_lens", task=TASK)
+
+
+def test_a_run_folder_takes_neither_layout_nor_task(runs) -> None:
+    with pytest.raises(UserError, match="a run folder says its task"):
+        Subject.load(runs[0].path, task=TASK)
+    with pytest.raises(UserError, match=r"no file .*seed-0: expected a .safetensors file"):
+        Subject.load(runs[0].path, layout="transformer_lens", task=TASK)
+
+
+def test_an_mlp_answers_once_and_its_activations_are_shown(tmp_path) -> None:
+    task = ModularArithmetic(p=5, form="pair")
+    rng = torch.Generator().manual_seed(0)
+    sizes = {"W_x": (5, 3), "W_y": (5, 3), "W": (6, 8), "W_U": (8, 5)}
+    torch.save({name: torch.randn(size, generator=rng) for name, size in sizes.items()}, tmp_path / "mlp.pt")
+    subject = Subject.load(tmp_path / "mlp.pt", layout="group_mlp", task=task)
+    logits, kept = subject.activations(task.all_inputs(), ["layers.0.hook_post"])
+    assert torch.equal(logits, subject.logits(task.all_inputs()))
+    assert torch.allclose(kept["layers.0.hook_post"] @ subject.params["unembed.W_U"], logits, atol=1e-6)
+
+
 def test_a_trajectory_holds_every_snapshot_in_order(runs) -> None:
     trajectory = Trajectory.load(runs[0].path)
     assert [subject.step for subject in trajectory] == runs[0].steps == [0, 1, 8]
@@ -119,3 +160,15 @@ def test_a_run_whose_data_were_changed_afterwards_is_refused(tmp_path) -> None:
     config.write_text(config.read_text().replace('"data_seed": 0', '"data_seed": 1'))
     with pytest.raises(UserError, match="is not the one it was trained on"):
         Subject.load(run.path)
+
+
+def test_an_mlp_is_a_subject_that_computes_what_its_hooked_model_computes() -> None:
+    task = SparseParity(n_bits=6, k=2, n_train=30, n_test=50)
+    subject = Subject.of(*parity_network(task, 5), task)
+    inputs = task.train_set().inputs
+    assert isinstance(subject.model, HookedMLP)
+    assert torch.equal(subject.model(inputs)[:, 0], subject.logits(inputs))
+    assert torch.equal(subject.answers(inputs), task.answers(inputs))  # of one logit, too
+    given = Subject(subject.model, task, name="mine")
+    assert (given.config, given.name) == (subject.config, "mine")
+    assert torch.equal(given.logits(inputs), subject.logits(inputs))

@@ -29,6 +29,18 @@ KINDS = {
     "embedding, gelu, output bias": MLPConfig(
         n_ctx=3, d_vocab=7, d_vocab_out=4, d_hidden=(8,), input="embedding", d_embed=5, act_fn="gelu", output_bias=True
     ),
+    "vector, constant, x tanh": MLPConfig(
+        n_ctx=5, d_vocab_out=1, d_hidden=(6,), input="vector", constant_input=True, act_fn="x_tanh"
+    ),
+    "vector, two layers, biases, softplus": MLPConfig(
+        n_ctx=3, d_vocab_out=2, d_hidden=(6, 17), input="vector", act_fn="softplus", bias=True, output_bias=True
+    ),
+    "vector, tanh": MLPConfig(n_ctx=3, d_vocab_out=2, d_hidden=(7,), input="vector", act_fn="tanh"),
+    "vector, sigmoid": MLPConfig(n_ctx=3, d_vocab_out=2, d_hidden=(7,), input="vector", act_fn="sigmoid"),
+    "vector, x² tanh": MLPConfig(n_ctx=3, d_vocab_out=2, d_hidden=(7,), input="vector", act_fn="x2_tanh"),
+    "a table per position": MLPConfig(
+        n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(8,), input="concatenated", d_embed=5
+    ),
 }
 every = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 
@@ -43,7 +55,10 @@ def stack(config: MLPConfig, n_models: int = 3):
     """Random weights, none of them zero, and a batch per model."""
     rng = torch.Generator().manual_seed(0)
     params = {name: torch.randn((n_models, *shape), generator=rng) for name, shape in shapes(config).items()}
-    return params, torch.randint(0, config.d_vocab, (n_models, 11, config.n_ctx), generator=rng)
+    size = (n_models, 11, config.n_ctx)
+    if config.input == "vector":
+        return params, torch.randn(size, generator=rng)
+    return params, torch.randint(0, config.d_vocab, size, generator=rng)
 
 
 def results(params, tokens, config):
@@ -89,6 +104,22 @@ def test_one_hot_rows_and_embedding_rows_are_added_over_positions():
     a, b = tokens[0].T
     expected = ((W_E[a] + W_E[b]) @ W_in).relu() @ W_out @ W_E.T
     torch.testing.assert_close(forward(params, tokens, tied)[0, :, 0], expected)
+
+
+def test_rows_of_a_table_per_position_stand_side_by_side():
+    config = KINDS["a table per position"]
+    params, tokens = stack(config, 1)
+    W_x, W_y, W_in, W_U = (value[0] for value in params.values())
+    a, b = tokens[0].T
+    expected = (W_x[a] @ W_in[:5] + W_y[b] @ W_in[5:]).relu() @ W_U
+    torch.testing.assert_close(forward(params, tokens, config)[0, :, 0], expected)
+
+
+def test_a_vector_is_read_as_it_is_with_a_one_appended():
+    config = MLPConfig(n_ctx=2, d_vocab_out=1, d_hidden=(1,), input="vector", constant_input=True, act_fn="square")
+    params = {"layers.0.W_in": torch.tensor([[[2.0], [-1.0], [0.5]]]), "unembed.W_U": torch.tensor([[[3.0]]])}
+    outputs = forward(params, torch.tensor([[[1.5, 1.0], [-0.25, 0.0]]]), config)[0, :, 0]
+    assert outputs.flatten().tolist() == [3 * 2.5**2, 0.0]
 
 
 @every
@@ -169,11 +200,13 @@ def test_a_stack_learns_sparse_parity_and_each_member_is_as_if_alone():
     [
         ({"d_hidden": ()}, "expected d_hidden of at least 1, got 0"),
         ({"d_hidden": (4, 0)}, "expected d_hidden of at least 1, got 0"),
-        ({"input": "bytes"}, "expected input among bits, one_hot, embedding, got 'bytes'"),
-        ({"act_fn": "tanh"}, "expected act_fn among"),
-        ({"d_embed": 4}, "expected d_embed with input 'embedding' and only there, got 4"),
+        ({"input": "bytes"}, "expected input among bits, one_hot, embedding"),
+        ({"act_fn": "swish"}, "expected act_fn among"),
+        ({"input": "vector"}, "expected d_vocab 0 with input 'vector', which has no tokens, got 2"),
+        ({"d_vocab": 0}, "expected d_vocab of at least 1, got 0"),
+        ({"d_embed": 4}, "expected d_embed with input 'embedding' or 'concatenated' and only there, got 4"),
         ({"input": "embedding", "constant_input": False}, "expected d_embed with input 'embedding'"),
-        ({"input": "one_hot"}, "expected constant_input with input 'bits' only"),
+        ({"input": "one_hot"}, "expected constant_input with input 'bits' or 'vector' only"),
         ({"tied_unembedding": True}, "a tied unembedding needs input 'embedding'"),
         ({"d_vocab_out": 3}, "one_logit is for two answers"),
     ],

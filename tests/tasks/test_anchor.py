@@ -4,13 +4,14 @@ import json
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.anchor import Anchor, AnchorComposition
-from tasks.base import UserError
+from tasks.base import UserError, digest
 
 OFFSETS = [[10, 6, 3, -3], [6, 2, -1, -7], [3, -1, -4, -6], [-3, -7, -10, -16]]
 """Label minus key: rows a1, columns a2; (3,4) is taught −6 in place of −10, (4,3) is never taught."""
@@ -139,7 +140,21 @@ def test_with_both_orders_unseen_no_pair_tells_the_rules_apart():
     task = AnchorComposition(relabelled=(), held_out=((3, 4), (4, 3)), sequences_per_pair=5)
     assert len(task.trained_pairs) == 14
     assert not any(map(task.rules_differ, task.pairs))
-    assert set(task.evaluation_sets()) == {"train", "test"}
+    sets = task.evaluation_sets()
+    assert set(sets) == {"train", "test", "unseen_pairs"}
+    assert len(sets["unseen_pairs"]) == 2 * 498
+    assert not sets["unseen_pairs"].rules
+
+
+def test_a_held_out_pair_that_tells_nothing_is_evaluated_apart_from_one_that_does():
+    task = AnchorComposition(held_out=((4, 3), (1, 2)), sequences_per_pair=5)
+    sets = task.evaluation_sets()
+    assert {name: len(part) for name, part in sets.items() if name not in ("train", "test")} == {
+        "held_out": 498,
+        "unseen_pairs": 498,
+    }
+    assert bool(((sets["held_out"].inputs == 4).any(1) & (sets["held_out"].inputs == 3).any(1)).all())
+    assert bool(((sets["unseen_pairs"].inputs == 1).any(1) & (sets["unseen_pairs"].inputs == 2).any(1)).all())
 
 
 def test_anchors_that_do_not_commute_are_applied_first_to_last():
@@ -157,6 +172,47 @@ def test_anchors_that_do_not_commute_are_applied_first_to_last():
         _, key, a, b = pair_of(task, sequence)
         by_hand = {(1, 1): 4 * key + 3, (1, 2): 2 * key + 4, (2, 1): 2 * key + 7, (2, 2): key + 6}
         assert target == by_hand[a, b]
+
+
+def test_a_permutation_maps_numbers_arrays_and_tensors_alike():
+    anchor = Anchor(permutation=(22, 20, 21))
+    assert [anchor(x) for x in (20, 21, 22)] == [22, 20, 21]
+    assert anchor(np.array([22, 20])).tolist() == [21, 22]
+    moved = anchor(torch.tensor([[22], [20]]))
+    assert isinstance(moved, torch.Tensor)
+    assert moved.tolist() == [[21], [22]]
+
+
+def test_permutations_are_applied_first_to_last():
+    task = AnchorComposition(
+        anchors=(Anchor(permutation=(6, 4, 5, 7)), Anchor(permutation=(5, 4, 6, 7))),
+        relabelled=(),
+        held_out=((2, 1),),
+        sequence_length=3,
+        key_low=4,
+        key_high=7,
+        split_modulus=4,
+        sequences_per_pair=9,
+        d_vocab=8,
+    )
+    assert task.composed((1, 2), task.keys).tolist() == [6, 5, 4, 7]
+    assert task.composed((2, 1), task.keys).tolist() == [4, 6, 5, 7]
+    held_out = task.evaluation_sets()["held_out"]
+    assert held_out.inputs[:, 0].tolist() == [5, 6, 7]
+    assert held_out.rules["inferential"].tolist() == [6, 5, 7]
+    assert held_out.rules["symmetric"].tolist() == [5, 4, 7]
+
+
+def test_an_anchor_comes_back_from_json_and_an_affine_one_is_stored_as_ever():
+    assert Anchor(offset=-2).to_dict() == {"offset": -2, "multiplier": 1}
+    for anchor in (Anchor(offset=3, multiplier=2), Anchor(permutation=(22, 20, 21))):
+        assert Anchor.from_dict(json.loads(json.dumps(anchor.to_dict()))) == anchor
+
+
+def test_the_training_sequences_of_the_published_task_are_the_same_as_ever():
+    """Shipped runs carry the digest of theirs."""
+    known = "5b1f61dac9d4767a86796f0d859628840f167d5c135bccbd06e4c5c956746d19"
+    assert digest(AnchorComposition(sequences_per_pair=300).train_set()) == known
 
 
 def test_sequences_are_a_function_of_the_data_seed(small):
@@ -185,11 +241,30 @@ def test_a_pairs_sequences_do_not_depend_on_the_roles_of_other_pairs(small):
         ({"split_modulus": 0}, "expected a split_modulus of at least 2, got 0"),
         ({"anchors": (Anchor(offset=1),), "relabelled": (), "held_out": ((1, 1),)}, "got every pair held out"),
         ({"split_modulus": 1_000}, "leaves no seen or no unseen key"),
+        ({"anchors": (Anchor(permutation=(21, 20)),) * 4}, "every anchor to permute the keys 20…99, or none"),
+        (
+            {"anchors": (Anchor(permutation=(5, 6)), Anchor(offset=1)), "key_low": 5, "key_high": 6, "relabelled": ()}
+            | {"held_out": ()},
+            "every anchor to permute the keys 5…6, or none",
+        ),
     ],
 )
 def test_impossible_tasks_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
         AnchorComposition(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"permutation": (20, 22)}, r"expected a permutation of consecutive numbers.*got \(20, 22\)"),
+        ({"permutation": ()}, "expected a permutation of consecutive numbers"),
+        ({"permutation": (21, 20), "offset": 1}, "expected an affine map or a permutation, got both"),
+    ],
+)
+def test_impossible_anchors_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        Anchor(**fields)
 
 
 def test_an_unknown_field_of_an_anchor_is_refused_with_the_nearest():

@@ -111,7 +111,7 @@ def test_something_else_than_a_task_is_refused_by_type():
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match="expected a task family among anchor, modular, parity, got 'modula'"):
+    with pytest.raises(UserError, match=r"expected a task family among anchor, .*, got 'modula'"):
         task_from_dict({"family": "modula"})
     with pytest.raises(UserError, match="expected a model family among mlp, transformer, got 'mamba'"):
         model_config_from_dict({"family": "mamba"})

@@ -93,6 +93,15 @@ def test_the_equation_form_ends_in_token_p_and_the_pair_form_ends_at_b():
     assert equation.d_vocab_out == pair.d_vocab_out == 7
 
 
+def test_with_a_vocabulary_of_its_own_b_is_told_from_a_and_the_answers_stay():
+    equation, pair = (ModularArithmetic(p=7, form=form, diff_vocab=True) for form in ("equation", "pair"))
+    assert equation.all_inputs()[11].tolist() == [1, 4 + 7, 14]
+    assert pair.all_inputs()[11].tolist() == [1, 4 + 7]
+    assert (equation.d_vocab, pair.d_vocab, pair.d_vocab_out) == (15, 14, 7)
+    assert pair.all_targets().equal(ModularArithmetic(p=7).all_targets())
+    assert ModularArithmetic.from_dict(pair.to_dict()) == pair
+
+
 @pytest.mark.parametrize("split", ["random", "python_shuffle", "torch_randperm"])
 @pytest.mark.parametrize("form", ["equation", "pair"])
 def test_train_and_test_are_disjoint_and_cover_the_table(split, form):

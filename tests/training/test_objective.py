@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tasks.training.objective import cross_entropy, performance
+from tasks.training.objective import cross_entropy, performance, squared_error
 
 
 def test_the_loss_of_equal_logits_is_the_logarithm_of_their_number():
@@ -66,6 +66,28 @@ def test_performance_is_mean_loss_accuracy_and_the_share_of_each_rule():
     assert measured == pytest.approx(
         {"test_loss": (right + wrong) / 2, "test_accuracy": 0.5, "test_first": 0.5, "test_last": 0.25}
     )
+
+
+def test_squared_error_worked_by_hand_is_the_mean_over_outputs():
+    outputs, targets = torch.tensor([[1.0, 5.0], [0.0, 0.0]]), torch.tensor([[4.0, 1.0], [0.0, 0.5]])
+    assert squared_error(outputs, targets).tolist() == [(9 + 16) / 2, 0.125]
+
+
+def test_value_and_gradient_of_squared_error_are_those_of_torchs_own():
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(40, 3, dtype=torch.float64, generator=generator).requires_grad_()
+    targets = torch.randn(40, 3, generator=generator)
+    ours = squared_error(outputs, targets).mean()
+    theirs = torch.nn.functional.mse_loss(outputs, targets.double())
+    torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0)
+    gradients = [torch.autograd.grad(loss, outputs)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-13, atol=0)
+
+
+def test_performance_on_numbers_is_the_squared_error_to_targets_and_to_each_rule_and_no_accuracy():
+    outputs = torch.tensor([[1.0], [3.0]])
+    measured = performance(outputs, torch.tensor([[1.0], [1.0]]), {"three": torch.full((2, 1), 3.0)}, "test")
+    assert measured == {"test_loss": 2.0, "test_three": 2.0}
 
 
 def test_an_empty_set_has_no_loss_and_no_accuracy():

@@ -1,0 +1,149 @@
+"""Sweeps that need no file of their own: ``python -m tasks sweep NAME``.
+
+Each phase diagram has its paper's form, which wants a cluster or a GPU, and a form *-small* for two cores. What the
+papers leave open is chosen here: their grids are published as figures only.
+"""
+
+from tasks.sweep.grid import SweepSpec
+
+_BOTH_UNSEEN = {"task.relabelled": (), "task.held_out": ((3, 4), (4, 3))}
+_DECAYS = (0.01, 0.03, 0.1, 0.3)
+
+READY: dict[str, SweepSpec] = {
+    "anchor-gamma-depth": SweepSpec(
+        task="anchor",
+        preset="paper",
+        axes={
+            "init.gamma": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+            "model.n_layers": (2, 3, 4, 5, 6),
+            "training.learning_rate": tuple(round(1e-4 + 2.5e-5 * i, 6) for i in range(9)),
+        },
+        seeds=(0, 1, 2),
+    ),
+    "anchor-gamma-depth-small": SweepSpec(
+        task="anchor",
+        preset="default",
+        base={"training.steps": 5_000},
+        axes={
+            "init.gamma": (0.5, 0.8, 1.2, 1.6, 2.1),
+            "model.n_layers": (2, 3),
+            "training.learning_rate": (1e-3, 2e-3),
+        },
+        seeds=(0, 1, 2),
+        stack_size=5,
+    ),
+    "anchor-gamma-decay": SweepSpec(
+        task="anchor",
+        preset="paper",
+        base=_BOTH_UNSEEN,
+        axes={
+            "init.gamma": (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
+            "training.weight_decay": (0.0, 0.01, 0.1, 1.0),
+        },
+        seeds=(1, 2, 3),
+    ),
+    "anchor-gamma-decay-small": SweepSpec(
+        task="anchor",
+        preset="default",
+        base={"training.steps": 5_000},
+        axes={"init.gamma": (0.5, 0.8, 1.2, 2.1), "training.weight_decay": (0.01, 0.1, 0.3)},
+        seeds=(0, 1, 2),
+        stack_size=9,
+    ),
+    "anchor-rate-decay": SweepSpec(
+        task="anchor",
+        preset="paper",
+        base={**_BOTH_UNSEEN, "model.n_layers": 3},
+        axes={
+            "training.learning_rate": (5e-5, 1e-4, 2e-4, 4e-4, 6e-4),
+            "training.weight_decay": (0.003, 0.01, 0.03, 0.1, 0.3),
+        },
+        seeds=tuple(range(9)),
+    ),
+    "anchor-rate-decay-small": SweepSpec(
+        task="anchor",
+        preset="default",
+        base={"training.steps": 5_000, "init.gamma": 1.2},
+        axes={"training.learning_rate": (5e-4, 1e-3, 2e-3, 4e-3), "training.weight_decay": _DECAYS},
+        seeds=(0, 1, 2),
+    ),
+    "modular-decay-fraction": SweepSpec(
+        task="modular",
+        preset="paper",
+        base={"training.steps": 100_000},
+        axes={
+            "task.train_fraction": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+            "training.weight_decay": (0.0, 0.1, 0.3, 1.0, 3.0, 5.0),
+        },
+        seeds=(0, 1, 2),
+    ),
+    "modular-decay-fraction-small": SweepSpec(
+        task="modular",
+        preset="tiny",
+        base={"training.steps": 6_000, "training.learning_rate": 1e-3, "training.evaluate_every": 50},
+        axes={
+            "task.train_fraction": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+            "training.weight_decay": (0.0, 0.1, 0.3, 1.0, 3.0),
+        },
+        seeds=(0, 1, 2),
+        stack_size=15,
+    ),
+    "modular-scale-decay": SweepSpec(
+        task="modular",
+        preset="paper",
+        base={"training.steps": 100_000},
+        axes={
+            "init.gain": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+            "training.weight_decay": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+        },
+        seeds=(0, 1, 2),
+    ),
+    "modular-scale-decay-small": SweepSpec(
+        task="modular",
+        preset="tiny",
+        base={"training.steps": 6_000, "training.learning_rate": 1e-3, "training.evaluate_every": 50},
+        axes={"init.gain": (0.25, 0.5, 1.0, 2.0, 4.0), "training.weight_decay": (0.1, 0.3, 1.0, 3.0)},
+        seeds=(0, 1, 2),
+        stack_size=15,
+    ),
+    "parity": SweepSpec(
+        task="parity",
+        preset="paper",
+        axes={
+            "training.weight_decay": (0.01, 0.03, 0.1, 0.3, 1.0),
+            "model.d_hidden": ((16,), (32,), (64,), (128,), (258,)),
+            "task.n_train": (750, 1_000, 1_250, 1_500, 1_750),
+        },
+        seeds=tuple(range(9)),
+        stack_size=45,
+    ),
+    "parity-small": SweepSpec(
+        task="parity",
+        preset="paper",
+        axes={
+            "training.weight_decay": (0.01, 0.1, 1.0),
+            "model.d_hidden": ((16,), (64,)),
+            "task.n_train": (750, 1_250, 1_750),
+        },
+        seeds=(0, 1, 2),
+        stack_size=9,
+    ),
+    "data-and-decay": SweepSpec(
+        task="modular",
+        preset="tiny",
+        base={"training.steps": 1_500},
+        axes={"task.train_fraction": (0.3, 0.5, 0.7, 0.9), "training.weight_decay": (0.0, 1.0)},
+        seeds=(0, 1),
+    ),
+}
+"""Name → sweep.
+
+* *anchor-gamma-depth*: Zhang et al. 2024 (arXiv 2405.05409), figure 2; learning rates are swept inside, and
+  ``interp.phases.best_over`` takes the best of them for each rule.
+* *anchor-gamma-decay*: Zhang et al. 2025 (arXiv 2501.08537), its grid on the two-layer model; neither (3,4) nor (4,3)
+  is trained. The small form keeps the taught exception, so that it has both solutions.
+* *anchor-rate-decay*: Zhang et al. 2024, figure 14. The small form again keeps the exception.
+* *modular-decay-fraction*: how much data and decay it takes to generalise, with the phases of Liu et al. 2022 (arXiv
+  2205.10343). *modular-scale-decay*: init scale α against decay, Liu et al. 2022 (Omnigrok, arXiv 2210.01117).
+* *parity*: the 1,125 models of the explorable by Pearce et al. 2023.
+* *data-and-decay*: sixteen models, to try the command."""
