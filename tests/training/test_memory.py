@@ -62,7 +62,7 @@ def test_what_is_no_amount_of_memory_is_refused(text):
     "shape",
     [
         ("modular", "default", 16, 0, 0),  # activations of a full batch
-        ("modular", "paper", 8, 4, 0),  # evaluation
+        ("modular", "paper", 24, 4, 0),  # evaluation
         ("anchor", "default", 4, 256, 0),  # evaluation, in chunks
         ("modular", "tiny", 4, 4, 1024),  # parameters, and the resume file
     ],
