@@ -10,6 +10,7 @@ Decay = Literal["constant", "cosine"]
 Decayed = Literal["all", "matrices"]
 Autocast = Literal["none", "bfloat16"]
 Part = Literal["train", "test"]
+Objective = Literal["cross_entropy", "stablemax", "squared_error"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +24,23 @@ class TrainingConfig(Fields):
         learning_rate: the peak of the schedule.
         weight_decay: decoupled; each step takes learning_rate · weight_decay of a weight away.
         decayed: whether it covers all parameters or only the weight matrices (not biases and LayerNorm weights).
+        l1_penalty: times the sum of absolute weights (those of ``decayed``), added to the loss.
         beta1, beta2, eps: of AdamW.
         clip_norm: largest gradient norm of one model; ``None``: no clipping.
         warmup_steps: linear rise from ``warmup_from`` · learning_rate to learning_rate.
         decay: what follows: ``constant``, or ``cosine`` down to ``decay_to`` · learning_rate at the last step.
-        dtype: of the weights. Losses use float64 log-softmax whatever it is.
+        objective: what is minimised where targets are answers: ``cross_entropy``; ``stablemax``, cross entropy with
+            s(x) = x + 1 for x ≥ 0 and 1/(1−x) below in place of the exponential (Prieto et al. 2025, arXiv
+            2501.04697); ``squared_error`` to one-hot targets. Metrics report cross entropy whatever it is, and what is
+            minimised beside it.
+        loss_dtype: in which the minimised loss is computed. float32 softmax cannot tell losses below about 1e-7 from
+            0, which is there to be studied; evaluations always use float64.
+        grokfast: λ of Grokfast-EMA (Lee et al. 2024, arXiv 2405.20233): λ times a moving average of the gradients is
+            added to each; 0: none. ``grokfast_alpha``: α of that average.
+        perpendicular: only the part of a tensor's gradient perpendicular to the tensor is followed, at the gradient's
+            own length (⊥Grad, Prieto et al. 2025).
+        frozen: names of parameters that stay as they are.
+        dtype: of the weights.
         autocast: ``bfloat16`` takes the matrix products of a training step in bfloat16, which processors with matrix
             units do many times faster; weights, sums and losses stay in ``dtype``, and evaluations are never rounded.
         evaluate_every: steps between lines of metrics.
@@ -45,6 +58,7 @@ class TrainingConfig(Fields):
     learning_rate: float = 1e-3
     weight_decay: float = 1.0
     decayed: Decayed = "all"
+    l1_penalty: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.98
     eps: float = 1e-8
@@ -53,6 +67,12 @@ class TrainingConfig(Fields):
     warmup_from: float = 0.0
     decay: Decay = "constant"
     decay_to: float = 0.0
+    objective: Objective = "cross_entropy"
+    loss_dtype: Dtype = "float64"
+    grokfast: float = 0.0
+    grokfast_alpha: float = 0.98
+    perpendicular: bool = False
+    frozen: tuple[str, ...] = ()
     dtype: Dtype = "float32"
     autocast: Autocast = "none"
     evaluate_every: int = 100
@@ -67,6 +87,8 @@ class TrainingConfig(Fields):
             ("evaluate_every", 1),
             ("warmup_steps", 0),
             ("weight_decay", 0),
+            ("l1_penalty", 0),
+            ("grokfast", 0),
         ):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -74,13 +96,15 @@ class TrainingConfig(Fields):
         for name, choices in (
             ("decayed", Decayed),
             ("decay", Decay),
+            ("objective", Objective),
+            ("loss_dtype", Dtype),
             ("dtype", Dtype),
             ("autocast", Autocast),
             ("stop_on", Part),
         ):
             if getattr(self, name) not in get_args(choices):
                 raise UserError(f"expected {name} among {', '.join(get_args(choices))}, got {getattr(self, name)!r}")
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "grokfast_alpha"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"expected {name} in [0, 1), got {getattr(self, name)}")
         for name in ("eps", "clip_norm"):

@@ -10,11 +10,15 @@ from typing import Any
 
 from tasks.base import Task, UserError, digest
 from tasks.models.initialization import Initialization
+from tasks.registry import model_family
 from tasks.training.config import TrainingConfig
 from tasks.training.run import Run, RunConfig, library_versions
 from tasks.training.snapshots import checksum
 
-PER_MODEL = ("learning_rate", "weight_decay", *(f.name for f in fields(Initialization) if f.name != "scheme"))
+PER_MODEL = (
+    *("learning_rate", "weight_decay", "l1_penalty"),
+    *(f.name for f in fields(Initialization) if f.name not in ("scheme", "circle")),
+)
 """What may differ between the members of a stack, besides the seed."""
 RESUME = "resume.safetensors"
 
@@ -33,7 +37,7 @@ def members(
 
     Raises:
         UserError: no seed or a negative one, ``per_model`` with an unknown field or the wrong length, a model too small
-            for the task, a start of another architecture.
+            for the task, no such parameter to freeze, a start of another architecture.
     """
     if not seeds:
         raise UserError("expected at least one seed, got none")
@@ -52,6 +56,10 @@ def members(
             )
     if model.d_vocab and not task.d_vocab:
         raise UserError("expected a model that reads real vectors for this task, got one that reads tokens")
+    shapes = model_family(model).shapes(model)
+    for name in training.frozen:
+        if name not in shapes:
+            raise UserError(f"expected frozen parameters among {', '.join(shapes)}, got {name!r}")
     origin = None
     if start is not None:
         step = start[0].resolve(start[1])

@@ -56,7 +56,8 @@ def model_bytes(task: Task, model: Any, training: TrainingConfig) -> int:
     chunk = _saved(task, model, training, evaluated, CHUNK)
     evaluation = (_IN_FLIGHT * max(tensor.numel() for tensor in chunk)) * itemsize
     evaluation += 2 * len(evaluated) * task.d_vocab_out * itemsize  # all answers, in chunks and joined
-    return _KEPT * parameters + max(backward, evaluation, _WRITING * parameters)
+    kept = _KEPT + (training.grokfast > 0)  # the average of the gradients
+    return kept * parameters + max(backward, evaluation, _WRITING * parameters)
 
 
 def largest_stack(task: Task, model: Any, training: TrainingConfig, budget: int) -> int:
@@ -96,6 +97,6 @@ def _saved(task: Task, model: Any, training: TrainingConfig, examples: Examples,
                 answer_position=task.answer_position,
                 prepared=family.prepare(inputs).to("meta"),
             )
-        losses(logits[:, :, 0], targets.to("meta").unsqueeze(0)).sum()
+        losses(logits[:, :, 0], targets.to("meta").unsqueeze(0), training.objective, training.loss_dtype).sum()
     weights = {parameter.untyped_storage()._cdata for parameter in params.values()}
     return [tensor for key, tensor in saved.items() if key not in weights]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tasks.models.family import Inputs, ModelFamily, Parameters, Targets
-from tasks.training.config import Autocast
+from tasks.training.config import Autocast, Dtype, Objective
 
 CHUNK = 2048
 """Examples evaluated at once: bounds memory, changes no result."""
@@ -38,9 +38,36 @@ def squared_error(
     return (outputs.double() - targets).square().mean(-1)
 
 
-def losses(outputs: Float[Tensor, "model batch d_vocab_out"], targets: Targets) -> Float[Tensor, "model batch"]:
-    """The loss of each example: cross entropy where targets are answers, squared error where they are numbers."""
-    return squared_error(outputs, targets) if targets.is_floating_point() else cross_entropy(outputs, targets)
+def stablemax_cross_entropy(
+    logits: Float[Tensor, "*rest example d_vocab_out"], targets: Int[Tensor, "*rest example"], dtype: torch.dtype
+) -> Float[Tensor, "*rest example"]:
+    """log Σ s(logits) − log s(logit of the target), with s(x) = x + 1 for x ≥ 0 and 1/(1−x) below (Prieto et al. 2025,
+    arXiv 2501.04697): it grows as slowly as a line, so that no logit drowns the others in rounding."""
+    x = logits.to(dtype)
+    logs = torch.where(x >= 0, x.clamp(min=0).log1p(), -(-x).clamp(min=0).log1p())
+    return logs.logsumexp(-1) - logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
+def losses(
+    outputs: Float[Tensor, "*rest example d_vocab_out"],
+    targets: Int[Tensor, "*rest example"] | Float[Tensor, "*rest example d_vocab_out"],
+    objective: Objective = "cross_entropy",
+    dtype: Dtype = "float64",
+) -> Float[Tensor, "*rest example"]:
+    """The loss of each example: the objective where targets are answers, squared error where they are numbers.
+
+    In float64, or where ``dtype`` says so in float32, with all that is lost there.
+    """
+    precision = getattr(torch, dtype)
+    if targets.is_floating_point():
+        return squared_error(outputs, targets)
+    if outputs.shape[-1] == 1 and objective != "cross_entropy":
+        outputs = F.pad(outputs, (1, 0))  # the logit of answer 0
+    if objective == "squared_error":
+        return (outputs.to(precision) - F.one_hot(targets, outputs.shape[-1])).square().mean(-1)
+    if objective == "stablemax":
+        return stablemax_cross_entropy(outputs, targets, precision)
+    return cross_entropy(outputs, targets) if dtype == "float64" else _float32_cross_entropy(outputs, targets)
 
 
 def mean_loss(
@@ -52,11 +79,21 @@ def mean_loss(
     answer_position: int,
     prepared: Any,
     autocast: Autocast,
+    objective: Objective = "cross_entropy",
+    loss_dtype: Dtype = "float64",
 ) -> Float[Tensor, ""]:
     """The sum over models of the mean loss at the answer position: what an update differentiates."""
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=autocast == "bfloat16"):
         logits = family.forward(params, inputs, model, answer_position=answer_position, prepared=prepared)
-    return losses(logits[:, :, 0], targets).mean(-1).sum()
+    return losses(logits[:, :, 0], targets, objective, loss_dtype).mean(-1).sum()
+
+
+def _float32_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """What most training code minimises: torch's own, which is 0 where the other answers' shares round to nothing."""
+    if logits.shape[-1] == 1:
+        return F.softplus(logits.squeeze(-1).float() * (1 - 2 * targets), threshold=40)
+    chosen = logits.float().log_softmax(-1).gather(-1, targets.unsqueeze(-1))
+    return -chosen.squeeze(-1)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -87,10 +124,12 @@ def performance(
     targets: Int[Tensor, " example"] | Float[Tensor, "example d_vocab_out"],
     rules: Mapping[str, Int[Tensor, " example"] | Float[Tensor, "example d_vocab_out"]],
     name: str,
+    objective: Objective = "cross_entropy",
 ) -> dict[str, float]:
     """Mean loss and accuracy on a set, and the share of answers that follow each rule, under keys that begin with
     ``name``.
 
+    The loss is cross entropy; where another objective is minimised, its mean stands beside it, as ``…_objective``.
     Where targets are numbers there is no accuracy, and what stands for each rule is the mean squared error to what it
     predicts. An empty set has no loss and no accuracy: NaN.
     """
@@ -99,5 +138,7 @@ def performance(
         return {f"{name}_{key}": float(squared_error(logits, each).mean()) for key, each in predictions.items()}
     answers = (logits.squeeze(-1) > 0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
     measured = {"loss": cross_entropy(logits, targets).mean(), "accuracy": (answers == targets).double().mean()}
+    if objective != "cross_entropy":
+        measured["objective"] = losses(logits, targets, objective).mean()
     measured |= {rule: (answers == expected).double().mean() for rule, expected in rules.items()}
     return {f"{name}_{key}": float(value) for key, value in measured.items()}

@@ -73,7 +73,8 @@ class StackedAdamW:
 
     Per model and step t = 1, 2, …: w ← w (1 − ηλ); m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²;
     w ← w − η m̂ / (√v̂ + ε), with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ), after the model's gradient was clipped to ``clip_norm``.
-    Models of equal rate and decay are updated by one call, in one pass over their rows.
+    Models of equal rate and decay are updated by one call, in one pass over their rows. What ``frozen`` names is put
+    back as it was.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class StackedAdamW:
     def step(self, learning_rate: Float[Tensor, " model"], step: int) -> None:
         """Update number ``step`` (from 0) with one learning rate per model."""
         c, values, gradients = self.config, self.params.values.detach(), self.params.gradients
+        frozen = {name: self.params.tensors[name].detach().clone() for name in c.frozen}
         if c.clip_norm is not None:
             for row in gradients:  # row by row: a norm over one row must not depend on how many rows there are
                 row.mul_((c.clip_norm / (torch.linalg.vector_norm(row) + 1e-6)).clamp(max=1.0))
@@ -116,3 +118,5 @@ class StackedAdamW:
                 eps=c.eps,
                 maximize=False,
             )
+        for name, value in frozen.items():
+            self.params.tensors[name].detach().copy_(value)

@@ -25,6 +25,7 @@ from tasks.models.family import Inputs, Targets
 from tasks.models.initialization import Initialization, initialize
 from tasks.registry import model_family
 from tasks.training.config import TrainingConfig
+from tasks.training.gradients import GradientRules
 from tasks.training.machine import check_compiler, tuned_for_training
 from tasks.training.members import folders, members
 from tasks.training.memory import largest_stack
@@ -152,17 +153,28 @@ class Stack:
             run.cut_back(self.step if rows else None)
         self._build([_initial(run.config, start) for run in self.runs])
         if rows:
-            self.params.values.detach().copy_(saved["values"][list(rows.values())])
-            self.optimizer.exp_avg.copy_(saved["exp_avg"][list(rows.values())])
-            self.optimizer.exp_avg_sq.copy_(saved["exp_avg_sq"][list(rows.values())])
+            for name, state in self._state().items():
+                state.copy_(saved[name][list(rows.values())])
 
     def _build(self, members: list[dict[str, Tensor]]) -> None:
         stacked = {name: torch.stack([params[name] for params in members]).to(self.device) for name in members[0]}
         self.params = StackedParameters(stacked)
         decay = torch.tensor([run.config.training.weight_decay for run in self.runs], dtype=torch.float64)
         self.optimizer = StackedAdamW(self.params, self.training, decay)
+        penalty = [run.config.training.l1_penalty for run in self.runs]
+        self.rules = GradientRules(self.params, self.training, torch.tensor(penalty, dtype=torch.float64))
         peak = [run.config.training.learning_rate for run in self.runs]
         self.peak = torch.tensor(peak, dtype=torch.float64)
+
+    def _state(self) -> dict[str, Tensor]:
+        """Everything that a step leaves for the next one, each [model, n]."""
+        optimizer, average = self.optimizer, self.rules.average
+        state = {
+            "values": self.params.values.detach(),
+            "exp_avg": optimizer.exp_avg,
+            "exp_avg_sq": optimizer.exp_avg_sq,
+        }
+        return state if average is None else state | {"average": average}
 
     def train(self, on_evaluation: OnEvaluation | None, resume_every: float) -> None:
         """Train every model to its end."""
@@ -188,13 +200,15 @@ class Stack:
     def update(self) -> None:
         """One step of the optimiser."""
         self.params.differentiate(self.loss())
+        self.rules.apply(self.step)
         self.optimizer.step(self.peak * learning_rate_factor(self.training, self.step), self.step)
         self.step += 1
 
     def loss(self) -> Float[Tensor, ""]:
         """The sum over models of the loss on this step's batch."""
-        settings = (self.family, self.model, self.task.answer_position, self.prepared, self.training.autocast)
-        return self.objective(self.params.tensors, *self.batch(), *settings)
+        t = self.training
+        settings = (self.family, self.model, self.task.answer_position, self.prepared)
+        return self.objective(self.params.tensors, *self.batch(), *settings, t.autocast, t.objective, t.loss_dtype)
 
     def batch(self) -> tuple[Inputs, Targets]:
         """The examples of this step: for each model a function of its seed and the step."""
@@ -222,7 +236,7 @@ class Stack:
         for name, examples in self.sets.items():
             logits = self._logits(examples)
             for index, row in enumerate(rows):
-                row.update(performance(logits[index], examples.targets, examples.rules, name))
+                row.update(performance(logits[index], examples.targets, examples.rules, name, self.training.objective))
         bound, watched = self.training.stop_below, f"{self.training.stop_on}_loss"
         done = [last or (bound is not None and row[watched] < bound) for row in rows]
         for index, (run, row) in enumerate(zip(self.runs, rows, strict=True)):
@@ -237,13 +251,13 @@ class Stack:
 
     def _keep(self, indices: list[int]) -> None:
         """Go on with these members only."""
-        old, optimizer = self.params, self.optimizer
+        old, state = self.params, self._state()
         self.runs = [self.runs[index] for index in indices]
         if not self.runs:
             return
         self._build([old.member(index) for index in indices])
-        self.optimizer.exp_avg.copy_(optimizer.exp_avg[indices])
-        self.optimizer.exp_avg_sq.copy_(optimizer.exp_avg_sq[indices])
+        for name, kept in self._state().items():
+            kept.copy_(state[name][indices])
 
     def _logits(self, examples: Examples) -> Tensor:
         """Logits of every model at the answer position, [model, example, d_vocab_out]."""
@@ -261,12 +275,7 @@ class Stack:
 
     def _save(self) -> None:
         """Write the resume file; the previous one stays until this one is whole."""
-        tensors = {
-            "values": self.params.values,
-            "exp_avg": self.optimizer.exp_avg,
-            "exp_avg_sq": self.optimizer.exp_avg_sq,
-        }
-        write_tensors(self.resume_file, tensors, {"step": self.step, "runs": [run.name for run in self.runs]})
+        write_tensors(self.resume_file, self._state(), {"step": self.step, "runs": [run.name for run in self.runs]})
 
 
 def _row(run: Run, resume_file: Path, place: Mapping[str, Any]) -> int | None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tasks.training.objective import cross_entropy, performance, squared_error
+from tasks.training.objective import cross_entropy, losses, performance, squared_error
 
 
 def test_the_loss_of_equal_logits_is_the_logarithm_of_their_number():
@@ -94,3 +94,48 @@ def test_an_empty_set_has_no_loss_and_no_accuracy():
     measured = performance(torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64), {}, "test")
     assert set(measured) == {"test_loss", "test_accuracy"}
     assert all(math.isnan(value) for value in measured.values())
+
+
+def test_stablemax_probabilities_are_its_terms_over_their_sum():
+    logits = torch.tensor([[2.0, 0.0, -3.0]])
+    terms = torch.tensor([3.0, 1.0, 0.25], dtype=torch.float64)
+    expected = -(terms / terms.sum()).log()
+    for answer in range(3):
+        found = losses(logits, torch.tensor([answer]), "stablemax")
+        assert float(found) == pytest.approx(float(expected[answer]), rel=1e-12)
+
+
+def test_stablemax_has_a_slope_at_zero():
+    logits = torch.zeros(1, 4, requires_grad=True)
+    losses(logits, torch.tensor([0]), "stablemax").sum().backward()
+    assert logits.grad is not None
+    assert logits.grad[0].tolist() == pytest.approx([0.25 - 1, 0.25, 0.25, 0.25])  # s(0) = s'(0) = 1, as of exp
+
+
+def test_stablemax_in_float32_still_learns_where_softmax_has_collapsed():
+    logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
+    for objective, moves in (("cross_entropy", False), ("stablemax", True)):
+        loss = losses(logits, torch.tensor([0]), objective, "float32")
+        (slope,) = torch.autograd.grad(loss.sum(), logits)
+        assert bool(slope.any()) == moves
+        assert bool(loss.detach() > 0) == moves
+
+
+def test_squared_error_to_one_hot_targets_is_the_mean_over_answers():
+    found = losses(torch.tensor([[0.5, 2.0]]), torch.tensor([1]), "squared_error")
+    assert float(found) == pytest.approx((0.25 + 1) / 2)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("objective", ["cross_entropy", "stablemax", "squared_error"])
+def test_one_logit_stands_for_two_of_which_the_first_is_zero(objective, dtype):
+    logit, answers = torch.tensor([[1.5], [-0.5], [2.0]]), torch.tensor([1, 0, 0])
+    both = torch.cat([torch.zeros(3, 1), logit], dim=1)
+    torch.testing.assert_close(losses(logit, answers, objective, dtype), losses(both, answers, objective, dtype))
+
+
+def test_in_float32_the_loss_is_torchs_own():
+    logits = 10 * torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    answers = torch.arange(20) % 5
+    expected = torch.nn.functional.cross_entropy(logits, answers, reduction="none")
+    assert torch.equal(losses(logits, answers, dtype="float32"), expected)
