@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.fourier import fourier_basis, key_frequencies, logit_variance
+from interp.addition import pair_logits
+from interp.fourier import key_frequencies, logit_variance
 from interp.operands import (
     ExactSymmetricity,
     addition_task,
@@ -36,6 +37,7 @@ from interp.result import Result, Takes
 from interp.statistics import Interval, mean
 from interp.subject import Subject
 from interp.thresholds import FITTED
+from interp.waves import fourier_basis
 from tasks.models.config import MLPConfig
 
 if TYPE_CHECKING:
@@ -125,12 +127,14 @@ def logit_forms(logits: Float[Tensor, "pairs p"], k: int) -> LogitForms:
     75.4 % and 99.2 % are r² of 77 % and 99.2 %. NaN for logits that do not vary over answers.
     """
     p = logits.shape[1]
-    L = (logits.double() - logits.double().mean(1, keepdim=True)).reshape(p, p, p)
-    x = torch.arange(p)
-    turns = (x.view(p, 1, 1) + x.view(1, p, 1) - x) * k % p
-    clock = (2 * torch.pi / p * turns.double()).cos()
-    fading = (torch.pi / p * (k * (x.unsqueeze(1) - x) % (2 * p)).double()).cos().abs().unsqueeze(-1)
-    found = ((L * form).sum() / (L.norm() * form.norm()) for form in (clock, fading * clock))
+    L, x = logits.double() - logits.double().mean(1, keepdim=True), torch.arange(p)
+    turn = 2 * torch.pi / p * (k * x % p).double()
+    waves = torch.stack([turn.cos(), turn.sin()])
+    # cos ω_k(s−c) = cos ω_k s cos ω_k c + sin ω_k s sin ω_k c: nothing of size p³ is needed
+    along = (L @ waves.T * waves.T[(x.unsqueeze(1) + x).flatten() % p]).sum(1).view(p, p)
+    fading = (torch.pi / p * (k * (x.unsqueeze(1) - x) % (2 * p)).double()).cos().abs()
+    norm = waves[0].norm() * L.norm()  # of cos ω_k(s−c) over c, the same for every s
+    found = ((weight * along).sum() / (weight.norm() * norm) for weight in (torch.ones_like(fading), fading))
     return LogitForms(*(float(r.clamp(min=0).pow(2)) for r in found))
 
 
@@ -199,13 +203,12 @@ def analyze(subject: Subject, *, exact: bool = False, control_seed: int = 0) -> 
     """
     task = addition_task(subject)
     p, inputs = task.p, task.all_inputs()
-    logits = subject.logits(inputs)[:, :p]
+    logits = pair_logits(subject, inputs)[:, :p]
     tau = logit_variance(logits, p)
     keys = key_frequencies(tau)
     circles = tuple(sorted(keys, key=lambda k: -float(tau[k - 1]))[:MOST_CIRCLES])
     found = _measure(subject, logits, circles)
-    random_subject = subject.randomized(control_seed)
-    control = _measure(random_subject, random_subject.logits(inputs)[:, :p], circles)
+    control = _control(subject, circles, control_seed)
     everywhere = exact_symmetricity(subject) if exact else ExactSymmetricity(math.nan, math.nan)
     verdict, reason = _conclude(subject, found, len(keys), everywhere.in_span)
     decisive = everywhere.in_span if exact else found["gradient_symmetricity_in_span"]
@@ -228,6 +231,12 @@ def analyze(subject: Subject, *, exact: bool = False, control_seed: int = 0) -> 
         **found,
         **{f"control_{name}": control[name] for name in names.split()},
     )
+
+
+def _control(subject: Subject, circles: tuple[int, ...], seed: int) -> dict[str, Any]:
+    """The same for random weights."""
+    random, task = subject.randomized(seed), addition_task(subject)
+    return _measure(random, pair_logits(random, task.all_inputs())[:, : task.p], circles)
 
 
 def _measure(subject: Subject, logits: Float[Tensor, "pairs p"], circles: tuple[int, ...]) -> dict[str, Any]:

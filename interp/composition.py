@@ -57,6 +57,7 @@ def composition_table(subject: Subject) -> CompositionTable:
     group = group_of(subject.task)
     task, config, params, n = subject.task, subject.config, subject.params, group.order
     assert isinstance(task, GroupComposition | ModularArithmetic)
+    task = task.ordered
     inputs, at = task.all_inputs(), task.answer_position
     of_a, of_b = inputs[::n, 0], inputs[:n, 1]
     is_mlp = isinstance(config, MLPConfig)

@@ -23,6 +23,7 @@ from tasks.base import UserError, generator
 from tasks.training.objective import cross_entropy
 
 KEY_SIMILARITY = 0.005
+_ROWS = 1024  # few enough to stay in the processor's cache
 
 
 class CubeFit(NamedTuple):
@@ -101,23 +102,30 @@ def cube_losses(
     """
     answers = _products(chars) if answers is None else answers
     fit = cube_fit(logits, chars, answers)
-    return losses_of_fit(fit, chars, chosen, centred(logits)[train_mask], answers[train_mask])
+    return losses_of_fit(fit, chars, chosen, by_quotient(centred(logits)[train_mask], chars, answers[train_mask]))
+
+
+def by_quotient(
+    logits: Float[Tensor, "example element"], chars: Characters, answers: Int[Tensor, " example"]
+) -> Float[Tensor, "example element"]:
+    """Each row with the logit of c in the place of ab c⁻¹: the right answer's is at the identity, and a cube's part of
+    every row is ψ itself."""
+    group = chars.group
+    place = torch.from_numpy(group.table[group.inverses])  # of h and ab the c = h⁻¹ ab
+    return logits.gather(1, place.T[answers])
 
 
 def losses_of_fit(
-    fit: CubeFit,
-    chars: Characters,
-    chosen: Sequence[int],
-    trained: Float[Tensor, "train element"],
-    answers: Int[Tensor, " train"],
+    fit: CubeFit, chars: Characters, chosen: Sequence[int], trained: Float[Tensor, "train element"]
 ) -> CubeLosses:
-    """``cube_losses`` from the fit, L′ on the training pairs, and the answers there."""
+    """``cube_losses`` from the fit and L′ on the training pairs ``by_quotient``."""
     kept = torch.zeros_like(fit.coefficient)
     kept[list(chosen)] = fit.coefficient[list(chosen)]
-    table = chars.spread(kept)  # what the cubes give to each answer (column) where ab is the row
+    cubes = (kept @ chars.values).unsqueeze(0)  # what they give to the answer c where ab c⁻¹ is the column
+    identity = torch.tensor([chars.group.identity])
     return CubeLosses(
-        restricted=float(cross_entropy(table, torch.arange(len(table))).mean()),
-        excluded=float(cross_entropy(trained - table[answers], answers).mean()),
+        restricted=float(cross_entropy(cubes, identity)),
+        excluded=float(cross_entropy(trained - cubes, identity.expand(len(trained))).mean()),
     )
 
 
@@ -168,11 +176,11 @@ def hidden_shares(
     """
     n = chars.group.order
     _check_pairs(activations, n)
-    A = activations.double() - activations.double().mean(0)
-    total = A.pow(2).sum()
+    A, mean = activations.double(), activations.double().mean(0)
+    total = torch.stack([(rows - mean).pow(2).sum() for rows in A.split(_ROWS)]).sum()
     grid = A.unflatten(0, (n, n))
     means = (grid.mean(1), grid.mean(0), by_answer(A, _products(chars) if answers is None else answers, n) / n)
-    return HiddenShares(*(n * chars.power(mean) / total for mean in means))
+    return HiddenShares(*(n * chars.power(of - mean) / total for of in means))
 
 
 def hidden_losses(
@@ -193,14 +201,22 @@ def hidden_losses(
         readout: from there to the logits, W_out W_U.
         chars, chosen, train_mask, answers: as in ``cube_losses``.
     """
-    n = chars.group.order
+    n, W = chars.group.order, readout.double()
     answers = _products(chars) if answers is None else answers
-    kept = chars.projector(chosen) @ (by_answer(activations, answers, n) / n)
-    W = readout.double()
-    left = (activations[train_mask].double() - kept[answers[train_mask]]) @ W
+    projected = chars.projector(chosen) @ (by_answer(activations, answers, n) / n @ W)
+    return losses_of_projection(projected, activations[train_mask].double() @ W, answers[train_mask])
+
+
+def losses_of_projection(
+    projected: Float[Tensor, "product element"],
+    trained: Float[Tensor, "train element"],
+    answers: Int[Tensor, " train"],
+) -> CubeLosses:
+    """``hidden_losses`` from the logits of the projection for each ab, and those of the activations on the training
+    pairs."""
     return CubeLosses(
-        restricted=float(cross_entropy(kept @ W, torch.arange(n)).mean()),
-        excluded=float(cross_entropy(left, answers[train_mask]).mean()),
+        restricted=float(cross_entropy(projected, torch.arange(len(projected))).mean()),
+        excluded=float(cross_entropy(trained - projected[answers], answers).mean()),
     )
 
 

@@ -4,15 +4,8 @@ A network that generalises on a + b mod p can do so by turning numbers into angl
 a few *key frequencies* k (ω_k = 2πk/p), combines them to cos ω_k(a+b) and sin ω_k(a+b), and reads the answer c off
 Σ_k α_k cos ω_k(a+b−c) (Nanda et al. 2023).
 
-Conventions:
-
-* k and p − k give the same cosine; frequencies are 1 … ⌊p/2⌋, (p−1)/2 included. An array over frequencies has k in
-  place k − 1.
-* ``fourier_basis`` orders const, cos 1, sin 1, cos 2, …, orthonormal rows. Other code bases put the sine first: never
-  exchange indices with them.
-* Tables over inputs have p² rows in the order a·p + b. All transforms are float64.
-* a − b is addition with b relabelled −b, and is analysed so. Other operations have no such circle in the order of their
-  numbers and are refused.
+The conventions of basis and tables are those of ``interp.waves``. a − b is addition with b relabelled −b, and is
+analysed so; other operations have no such circle in the order of their numbers and are refused.
 """
 
 from dataclasses import dataclass
@@ -22,11 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.addition import one_embedding_per_number
+from interp.addition import AdditionTable, addition_table, control_table
 from interp.result import Result, Takes
 from interp.subject import Subject
+from interp.waves import FrequencyBlocks, check_table, fold, fourier_basis, frequency_blocks
 from tasks.base import UserError
-from tasks.modular import ModularArithmetic
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,26 +27,6 @@ if TYPE_CHECKING:
 TAKES: Takes = "subject"
 KEY_VARIANCE = 0.005
 EXPLAINED = 0.85
-
-
-def fourier_basis(p: int) -> Float[Tensor, "p p"]:
-    """The real Fourier basis of functions on 0 … p − 1, one orthonormal function per row.
-
-    F[0] = 1/√p, F[2k−1] = √(2/p) cos ω_k x, F[2k] = √(2/p) sin ω_k x for k = 1 … ⌊(p−1)/2⌋; for even p the last row is
-    cos πx/√p, without a sine. Coefficients of W [p, d] (rows are inputs) are F @ W, of W [d, p] (columns are outputs)
-    W @ F.T.
-
-    Raises:
-        UserError: p < 2.
-    """
-    if p < 2:
-        raise UserError(f"expected a modulus p of at least 2, got {p}")
-    x = torch.arange(p, dtype=torch.float64)
-    k = torch.arange(1, p // 2 + 1, dtype=torch.float64)
-    angle = 2 * torch.pi / p * (torch.outer(k, x) % p)  # products stay integers, so the angle is exact to rounding
-    waves = torch.stack([angle.cos(), angle.sin()], dim=1).flatten(0, 1)[: p - 1]
-    rows = torch.cat([torch.ones(1, p, dtype=torch.float64), waves])
-    return rows / rows.norm(dim=1, keepdim=True)
 
 
 def power_spectrum(W: Float[Tensor, "p d"]) -> Float[Tensor, " frequency"]:
@@ -69,55 +42,8 @@ def power_spectrum(W: Float[Tensor, "p d"]) -> Float[Tensor, " frequency"]:
     if W.ndim != 2 or W.shape[0] < 2:
         raise UserError(f"expected a matrix [p, d] with one row per number, got shape {tuple(W.shape)}: pass W_E[:p]")
     power = (fourier_basis(W.shape[0]) @ W.double()).pow(2).sum(1)
-    folded = _fold(power)[1:]
+    folded = fold(power)[1:]
     return folded / folded.sum()
-
-
-def spectrum_2d(T: Float[Tensor, "pairs ..."], p: int) -> Float[Tensor, "p p ..."]:
-    """Two-dimensional Fourier coefficients of a table over all pairs: Ť[f,g,…] = Σ_{a,b} F[f,a] F[g,b] T[a·p+b,…].
-
-    Sums of squares are kept. Index 0 is the constant, 2k−1 the cosine and 2k the sine of frequency k, along both axes.
-
-    Raises:
-        UserError: T does not have p² rows.
-    """
-    _check_table(T, p)
-    F = fourier_basis(p)
-    rows = F @ T.double().reshape(p, -1)
-    return torch.matmul(F, rows.reshape(p, p, -1)).reshape(p, p, *T.shape[1:])
-
-
-def trig_directions(p: int) -> Float[Tensor, "frequency 2 pairs"]:
-    """Unit vectors c_k ∝ cos ω_k(a+b) and s_k ∝ sin ω_k(a+b) over all pairs, for k = 1 … ⌊p/2⌋.
-
-    c_k = (F_{2k−1}⊗F_{2k−1} − F_{2k}⊗F_{2k})/√2, s_k = (F_{2k}⊗F_{2k−1} + F_{2k−1}⊗F_{2k})/√2; for even p and k = p/2,
-    c_k = F_{p−1}⊗F_{p−1} and s_k = 0. Takes p³ numbers: where only coefficients are wanted use ``trig_coefficients``.
-    """
-    F = fourier_basis(p)
-    out = torch.zeros(p // 2, 2, p, p, dtype=torch.float64)
-    for k in range(1, p // 2 + 1):
-        cos = F[2 * k - 1]
-        if 2 * k == p:
-            out[k - 1, 0] = torch.outer(cos, cos)
-            continue
-        sin = F[2 * k]
-        out[k - 1, 0] = (torch.outer(cos, cos) - torch.outer(sin, sin)) / 2**0.5
-        out[k - 1, 1] = (torch.outer(sin, cos) + torch.outer(cos, sin)) / 2**0.5
-    return out.flatten(2)
-
-
-def trig_coefficients(spectrum: Float[Tensor, "p p ..."]) -> Float[Tensor, "frequency 2 ..."]:
-    """Components along c_k and s_k of a table, from its ``spectrum_2d``; equal to ``trig_directions(p) @ T``."""
-    p = spectrum.shape[0]
-    k = torch.arange(1, (p - 1) // 2 + 1)
-    cos, sin = 2 * k - 1, 2 * k
-    c = (spectrum[cos, cos] - spectrum[sin, sin]) / 2**0.5
-    s = (spectrum[sin, cos] + spectrum[cos, sin]) / 2**0.5
-    out = torch.stack([c, s], dim=1)
-    if p % 2:
-        return out
-    last = torch.stack([spectrum[p - 1, p - 1], torch.zeros_like(spectrum[0, 0])])
-    return torch.cat([out, last.unsqueeze(0)])
 
 
 def logit_variance(logits: Float[Tensor, "pairs d_vocab_out"], p: int) -> Float[Tensor, " frequency"]:
@@ -126,9 +52,13 @@ def logit_variance(logits: Float[Tensor, "pairs d_vocab_out"], p: int) -> Float[
     τ_k = (‖c_kᵀL̃‖² + ‖s_kᵀL̃‖²)/‖L̃‖², L̃ = L − mean over the p² inputs. Between 0 and 1, and Σ_k τ_k ≤ 1. The rest lies
     in a alone, b alone, a − b and mixed frequencies. NaN for constant logits.
     """
-    spectrum = spectrum_2d(logits, p)
-    total = spectrum.pow(2).sum() - spectrum[0, 0].pow(2).sum()
-    return trig_coefficients(spectrum).pow(2).sum(dim=(1, 2)) / total
+    return sum_variance(frequency_blocks(logits, p))
+
+
+def sum_variance(blocks: FrequencyBlocks) -> Float[Tensor, " frequency"]:
+    """``logit_variance`` of the table with these blocks, all its columns together."""
+    share = blocks.trig.pow(2).sum((1, 2)) / blocks.variation.sum()
+    return torch.full_like(share, torch.nan) if blocks.constant.all() else share
 
 
 def key_frequencies(variance: Float[Tensor, " frequency"]) -> tuple[int, ...]:
@@ -160,16 +90,13 @@ def neuron_frequencies(activations: Float[Tensor, "pairs d_mlp"], p: int) -> Neu
     of all Š but (const, const): linear and quadratic terms of one frequency. Between 0 and 1. A constant neuron has
     frequency 0 and share NaN. A random neuron has a low share, though not 0: it takes the best of ⌊p/2⌋ blocks.
     """
-    power = spectrum_2d(activations, p).pow(2)
-    constant = power[0, 0].clone()
-    power[0, 0] = 0
-    total = power.sum(dim=(0, 1))
-    folded = _fold(_fold(power).transpose(0, 1))
-    k = torch.arange(1, p // 2 + 1)
-    block = folded[k, 0] + folded[0, k] + folded[k, k]
-    # what the transform of a constant leaves by rounding is no variation
-    silent = total <= 1e-20 * (total + constant)
-    share, best = (block / total).max(dim=0)
+    return strongest_frequencies(frequency_blocks(activations, p))
+
+
+def strongest_frequencies(blocks: FrequencyBlocks) -> NeuronFrequencies:
+    """``neuron_frequencies`` of the table with these blocks."""
+    power, silent = blocks.coefficients.pow(2).flatten(1, 2), blocks.constant
+    share, best = (power[:, 1:].sum(1) / blocks.variation).max(dim=0)
     return NeuronFrequencies(
         frequency=torch.where(silent, 0, best + 1), explained=torch.where(silent, torch.nan, share).clamp(max=1.0)
     )
@@ -209,7 +136,7 @@ def cosine_fit(logits: Float[Tensor, "pairs p"], p: int) -> CosineFit:
     form. The cubes are never built: ⟨L′,u_k⟩ only needs the sums of L′ over a + b − c = d. NaN for logits that do not
     vary over c.
     """
-    _check_table(logits, p)
+    check_table(logits, p)
     L = logits.double() - logits.double().mean(1, keepdim=True)
     a, b = torch.arange(p).view(p, 1), torch.arange(p).view(1, p)
     by_sum = torch.zeros(p, p, dtype=torch.float64).index_add_(0, ((a + b) % p).flatten(), L)
@@ -266,9 +193,8 @@ def analyze(subject: Subject, *, control_seed: int = 0) -> FourierResult:
         UserError: the task is not addition or subtraction mod p, b has tokens of its own, or the model is no
             transformer.
     """
-    task = one_embedding_per_number(subject)
-    found = _measure(subject, task)
-    control = _measure(subject.randomized(control_seed), task)
+    table = addition_table(subject)
+    found, control = _measure(table), _control(subject, control_seed)
     keys = key_frequencies(found["logit_variance"])
     at = torch.tensor(keys, dtype=torch.int64) - 1
     fit: CosineFit = found.pop("cos_fit")
@@ -285,13 +211,13 @@ def analyze(subject: Subject, *, control_seed: int = 0) -> FourierResult:
         "neuron_explained",
     )
     return FourierResult(
-        p=task.p,
+        p=table.p,
         key_frequencies=keys,
         key_variance=tuple(found["logit_variance"][at].tolist()),
         cos_similarity=tuple(fit.similarity[at].tolist()),
         cos_coefficient=tuple(fit.coefficient[at].tolist()),
         cos_variance=fit.explained(keys),
-        control_cos_variance=control["cos_fit"].explained(tuple(range(1, task.p // 2 + 1))),
+        control_cos_variance=control["cos_fit"].explained(tuple(range(1, table.p // 2 + 1))),
         neurons_per_key=per_key,
         key_count=len(keys),
         control_key_count=len(key_frequencies(control["logit_variance"])),
@@ -300,36 +226,25 @@ def analyze(subject: Subject, *, control_seed: int = 0) -> FourierResult:
     )
 
 
-def _measure(subject: Subject, task: ModularArithmetic) -> dict[str, Any]:
+def _control(subject: Subject, seed: int) -> dict[str, Any]:
+    """The same for random weights."""
+    return _measure(control_table(subject, seed))
+
+
+def _measure(table: AdditionTable) -> dict[str, Any]:
     """Every number of one set of weights that has no need of the key set."""
-    p, params = task.p, subject.params
-    W_E, F = params["embed.W_E"][:p], fourier_basis(p)
-    mlp = f"blocks.{subject.config.n_layers - 1}.mlp"
-    has_neurons = subject.config.d_mlp is not None
-    wanted = [f"{mlp}.hook_post"] if has_neurons else []
-    logits, activations = subject.activations(task.all_inputs(), wanted)
-    logits = _as_addition(logits[:, :p], task)
-    values: dict[str, Any] = {
-        "embedding_power": power_spectrum(W_E),
-        "logit_variance": logit_variance(logits, p),
-        "cos_fit": cosine_fit(logits, p),
-        "gini_embedding": gini((F @ W_E.double()).norm(dim=1)),
-        "gini_logits": None,
-        "neurons_explained_share": None,
-        "neuron_frequency": None,
-        "neuron_explained": None,
+    F, neurons = fourier_basis(table.p), table.neuron_blocks
+    found = None if neurons is None else strongest_frequencies(neurons)
+    return {
+        "embedding_power": power_spectrum(table.embedding),
+        "logit_variance": sum_variance(table.logit_blocks),
+        "cos_fit": cosine_fit(table.logits, table.p),
+        "gini_embedding": gini((F @ table.embedding).norm(dim=1)),
+        "gini_logits": None if table.direct is None else gini((table.direct @ F.T).norm(dim=0)),
+        "neurons_explained_share": found and float((found.explained > EXPLAINED).double().mean()),
+        "neuron_frequency": found and found.frequency,
+        "neuron_explained": found and found.explained,
     }
-    if has_neurons:
-        W_U = params["unembed.W_U"] if "unembed.W_U" in params else params["embed.W_E"].T
-        W_L = params[f"{mlp}.W_out"].double() @ W_U[:, :p].double()
-        neurons = neuron_frequencies(_as_addition(activations[wanted[0]][:, task.answer_position], task), p)
-        values |= {
-            "gini_logits": gini((W_L @ F.T).norm(dim=0)),
-            "neurons_explained_share": float((neurons.explained > EXPLAINED).double().mean()),
-            "neuron_frequency": neurons.frequency,
-            "neuron_explained": neurons.explained,
-        }
-    return values
 
 
 def figures(result: FourierResult) -> dict[str, "go.Figure"]:
@@ -372,23 +287,3 @@ def figures(result: FourierResult) -> dict[str, "go.Figure"]:
             threshold=EXPLAINED,
         )
     return made
-
-
-def _fold(power: Float[Tensor, "p ..."]) -> Float[Tensor, "frequency_and_constant ..."]:
-    """Cosine and sine power of each frequency added; the constant stays in place 0."""
-    p = power.shape[0]
-    frequency = (torch.arange(p) + 1) // 2
-    return torch.zeros(p // 2 + 1, *power.shape[1:], dtype=power.dtype).index_add_(0, frequency, power)
-
-
-def _check_table(T: Tensor, p: int) -> None:
-    if T.shape[0] != p * p:
-        raise UserError(f"expected all p² = {p * p} inputs, got {T.shape[0]}: pass task.all_inputs()")
-
-
-def _as_addition(T: Float[Tensor, "pairs d"], task: ModularArithmetic) -> Float[Tensor, "pairs d"]:
-    """The table with b relabelled −b where the task subtracts, so that its rule reads a + b."""
-    if task.operation == "add":
-        return T
-    negative = -torch.arange(task.p) % task.p
-    return T.unflatten(0, (task.p, task.p))[:, negative].flatten(0, 1)

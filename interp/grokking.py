@@ -9,7 +9,7 @@ each snapshot's own set stands beside it. Control: at every step as many random 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,12 +74,13 @@ class GrokkingResult(Result):
     measures: tuple[StepMeasures, ...]
 
 
-def analyze(trajectory: Trajectory, *, control_seed: int = 0) -> GrokkingResult:
+def analyze(trajectory: Trajectory, *, control_seed: int = 0, progress_bar: bool = False) -> GrokkingResult:
     """Every progress measure at every snapshot of a run, and its phases.
 
     Args:
         trajectory: one run of a ± b mod p over its steps.
         control_seed: of the random frequencies.
+        progress_bar: show one on the terminal, a step per snapshot; 100 of p = 113 take a minute or two.
 
     Raises:
         UserError: a run without snapshots, or of another task or model.
@@ -88,11 +89,11 @@ def analyze(trajectory: Trajectory, *, control_seed: int = 0) -> GrokkingResult:
     if not subjects:
         raise UserError("expected at least one snapshot, the trajectory is empty")
     last = addition_table(subjects[-1])
-    keys = fourier.key_frequencies(fourier.logit_variance(last.logits, last.p))
+    keys = fourier.key_frequencies(fourier.sum_variance(last.logit_blocks))
     others = restricted.placebo_keys(last.p, keys, control_seed)
     measures = tuple(
         measure(subject, last if subject is subjects[-1] else addition_table(subject), keys, others)
-        for subject in subjects
+        for subject in _shown(subjects, progress_bar)
     )
     logged = _logged_accuracy(subjects, measures)
     memorised, generalised = fitted(logged[0], logged[1]), fitted(logged[0], logged[2])
@@ -114,6 +115,15 @@ def analyze(trajectory: Trajectory, *, control_seed: int = 0) -> GrokkingResult:
     )
 
 
+def _shown(subjects: Sequence[Subject], progress_bar: bool) -> Iterator[Subject]:
+    """The subjects in turn, with a bar that says how many are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("snapshots"), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress_bar) as bar:
+        yield from bar.track(subjects)
+
+
 def measure(subject: Subject, table: AdditionTable, keys: Sequence[int], others: Sequence[int]) -> StepMeasures:
     """The measures of one snapshot with these key frequencies, and those random ones.
 
@@ -121,17 +131,17 @@ def measure(subject: Subject, table: AdditionTable, keys: Sequence[int], others:
         subject: a model at a step. ``table``: its ``addition_table``.
         keys: the key frequencies. ``others``: the random ones.
     """
-    L, p, train = table.logits, table.p, table.train
+    L, train = table.logits, table.train
     right = (L.argmax(1) == table.targets).double()
     losses = restricted.frequency_losses(table, keys)
     control_kept, control_left = (
         split_loss(logits, table.targets, train) for logits in restricted.restricted_and_excluded(L, others)
     )
     found = progress.read_out(table, keys)
-    clear = None if table.post is None else fourier.neuron_frequencies(table.post, p).explained > fourier.EXPLAINED
+    neurons = None if table.neuron_blocks is None else fourier.strongest_frequencies(table.neuron_blocks)
     return StepMeasures(
         step=0 if subject.step is None else subject.step,
-        own_keys=fourier.key_frequencies(fourier.logit_variance(L, p)),
+        own_keys=fourier.key_frequencies(fourier.sum_variance(table.logit_blocks)),
         train_accuracy=float(right[train].mean()),
         test_accuracy=float(right[~train].mean()),
         full=losses.full,
@@ -144,7 +154,9 @@ def measure(subject: Subject, table: AdditionTable, keys: Sequence[int], others:
         cosine_share=losses.cosine_share,
         pre_trig_share=math.nan if found is None else found.pre_trig_share,
         post_trig_share=math.nan if found is None else found.post_trig_share,
-        neurons_explained_share=math.nan if clear is None else float(clear.double().mean()),
+        neurons_explained_share=math.nan
+        if neurons is None
+        else float((neurons.explained > fourier.EXPLAINED).double().mean()),
         gini_embedding=progress.gini_embedding(table.embedding),
         gini_readout=math.nan if found is None else found.gini,
         readout_residual=math.nan if found is None else found.residual,

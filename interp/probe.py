@@ -28,6 +28,7 @@ ANALYSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "progress": ("interp.progress", ("modular",)),
     "representation": ("interp.representation", ("group", "modular")),
     "clock_pizza": ("interp.clock_pizza", ("modular",)),
+    "neuron_waves": ("interp.neuron_waves", ("modular",)),
     "counterfactual": ("interp.counterfactual", ("anchor",)),
     "interchange": ("interp.interchange", ("anchor",)),
     "relabelling": ("interp.relabelling", ("anchor",)),
@@ -37,6 +38,7 @@ ANALYSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "parity": ("interp.parity", ("parity",)),
     "condensation": ("interp.condensation", ("anchor", "group", "modular", "parity")),
     "rank": ("interp.rank", ("anchor", "group", "modular", "parity")),
+    "collapse": ("interp.collapse", ("group", "modular")),
 }
 """Name of an analysis → its module and the task families it applies to. A new analysis is one line here."""
 ON_REQUEST = {"clock_pizza": ("modular",), "relabelling": ("anchor",), "representation": ("modular",)}

@@ -6,29 +6,38 @@ frequencies (``interp.fourier``) and follow each part (Nanda et al. 2023; Chught
 * losses of the key frequencies alone and of all else (``interp.restricted``);
 * the read-out from neurons to logits: its rank, its waves, its neurons' polynomials (``interp.readout``);
 * attention as waves of a and b, whether a + b = b + a, norms of the weights;
-* what becomes of the loss when keys or paths are cut (``interp.ablation``).
+* what becomes of the loss when keys, neurons (``interp.ablation``) or paths (``interp.paths``) are cut.
 
-Everything is computed from one forward pass over all p² pairs in float64. Controls: random weights of the same shapes,
-measured with the model's key set; random frequency sets of equal size.
+Everything but these cuts is computed from one forward pass over all p² pairs in float64. Controls: random weights of
+the same shapes, measured with the model's key set; random frequency and neuron sets of equal size; shuffled labels.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp import fourier
-from interp.ablation import Ablation, PathLosses, ablations, path_losses
-from interp.addition import AdditionTable, addition_table
+from interp.ablation import (
+    Ablation,
+    NeuronAblation,
+    PartAblation,
+    ablations,
+    neuron_ablations,
+    shuffled_labels,
+)
+from interp.addition import AdditionTable, addition_table, control_table
+from interp.paths import path_ablations
 from interp.readout import NeuronLosses, Readout, neuron_losses, read_out
 from interp.restricted import FrequencyLosses, frequency_losses, placebo_keys, restricted_and_excluded
 from interp.result import Result, Takes
 from interp.statistics import Interval, mean
 from interp.subject import Subject
+from interp.waves import fourier_basis, frequency_blocks
 from tasks.training.objective import cross_entropy
 
 if TYPE_CHECKING:
@@ -51,14 +60,10 @@ def attention_fits(attention: Float[Tensor, "pairs head"], p: int) -> AttentionF
     Of a model whose answer position ignores itself the mean m is ½. The share is of the variance around the mean over
     pairs. NaN, with frequency 0, for constant attention.
     """
-    spectrum = fourier.spectrum_2d(attention, p)
-    total = spectrum.pow(2).sum((0, 1)) - spectrum[0, 0].pow(2)
-    power = ((spectrum[:, 0] - spectrum[0]) / 2**0.5).pow(2)
-    cosine, sine = power[1::2], power[2::2]
-    cosine[: len(sine)] += sine  # even p has no sine of p/2
-    share, best = (cosine / total).max(0)
-    constant = total <= 1e-20 * (total + spectrum[0, 0].pow(2))
-    return AttentionFits(torch.where(constant, 0, best + 1), torch.where(constant, torch.nan, share))
+    blocks = frequency_blocks(attention, p)
+    difference = (blocks.coefficients[:, 1:, 0] - blocks.coefficients[:, 0, 1:]) / 2**0.5
+    share, best = (difference.pow(2).sum(1) / blocks.variation).max(0)
+    return AttentionFits(torch.where(blocks.constant, 0, best + 1), torch.where(blocks.constant, torch.nan, share))
 
 
 def commutativity_gap(logits: Float[Tensor, "pairs p"]) -> float:
@@ -67,8 +72,9 @@ def commutativity_gap(logits: Float[Tensor, "pairs p"]) -> float:
     In units of logits: compare their spread. On trained pairs alone, a table learned by heart has a gap, too.
     """
     p = logits.shape[1]
-    table = logits.double().reshape(p, p, p)
-    return float((table - table.transpose(0, 1)).abs().mean())
+    table, number = logits.double(), torch.arange(p)
+    swapped = (number * p + number.unsqueeze(1)).flatten()
+    return float((table - table[swapped]).abs_().mean())
 
 
 def sums_of_squares(params: Mapping[str, Float[Tensor, "..."]]) -> dict[str, float]:
@@ -83,7 +89,8 @@ class ProgressResult(Result):
     ``placebo_restricted`` (test) and ``placebo_excluded`` (train) are the losses for random frequency sets of equal
     size without a key: mean over ten, with its interval. ``attention_to_a`` and ``attention_to_last`` are means over
     pairs per head of the first layer. ``commutativity_gap`` is in units of logits, whose standard deviation is
-    ``logit_spread``.
+    ``logit_spread``. ``ablations`` are by place, ``neuron_ablations`` by key, ``paths`` by path and head;
+    ``shuffled_labels`` is the loss against other pairs' labels, the ceiling of what is resampled.
     """
 
     p: int
@@ -104,8 +111,11 @@ class ProgressResult(Result):
     commutativity_gap: float
     logit_spread: float
     ablations: dict[str, Ablation]
+    neuron_ablations: dict[int, NeuronAblation] | None
+    paths: dict[str, PartAblation]
+    control_paths: dict[str, PartAblation]
+    shuffled_labels: Interval
     neurons: NeuronLosses | None
-    paths: PathLosses | None
     sum_of_squares: float
     sums_of_squares: dict[str, float]
 
@@ -123,39 +133,48 @@ def analyze(subject: Subject, *, keys: Sequence[int] | None = None, control_seed
         UserError: the task is not addition or subtraction mod p, or the model is no transformer.
     """
     table = addition_table(subject)
-    p = table.p
-    chosen = fourier.key_frequencies(fourier.logit_variance(table.logits, p)) if keys is None else tuple(keys)
-    control = addition_table(subject.randomized(control_seed), torch.float32)
+    chosen = fourier.key_frequencies(fourier.sum_variance(table.logit_blocks)) if keys is None else tuple(keys)
     squares = sums_of_squares(subject.params)
-    fits = attention_fits(table.attention[:, :, 0], p)
+    fits = attention_fits(table.attention[:, :, 0], table.p)
     return ProgressResult(
-        p=p,
+        p=table.p,
         key_frequencies=chosen,
         losses=frequency_losses(table, chosen),
-        control_losses=frequency_losses(control, chosen),
-        **_placebos(table, chosen, control_seed),
         gini_embedding=gini_embedding(table.embedding),
-        control_gini_embedding=gini_embedding(control.embedding),
         readout=read_out(table, chosen),
-        control_readout=read_out(control, chosen),
         attention_frequency=tuple(fits.frequency.tolist()),
         attention_explained=tuple(fits.explained.tolist()),
-        control_attention_explained=tuple(attention_fits(control.attention[:, :, 0], p).explained.tolist()),
         attention_to_a=tuple(table.attention[:, :, 0].mean(0).tolist()),
         attention_to_last=tuple(table.attention[:, :, -1].mean(0).tolist()),
         commutativity_gap=commutativity_gap(table.logits),
         logit_spread=float(table.logits.std()),
         ablations=ablations(subject, table, chosen, seed=control_seed),
+        neuron_ablations=neuron_ablations(table, chosen, seed=control_seed),
+        paths=path_ablations(subject, table, seed=control_seed),
         neurons=neuron_losses(table, chosen),
-        paths=path_losses(table),
         sum_of_squares=sum(squares.values()),
         sums_of_squares=squares,
+        **_controls(subject, table, chosen, control_seed),
     )
+
+
+def _controls(subject: Subject, table: AdditionTable, keys: Sequence[int], seed: int) -> dict[str, Any]:
+    """Random weights with the same keys, random frequencies, and shuffled labels."""
+    control = control_table(subject, seed)
+    return {
+        "control_losses": frequency_losses(control, keys),
+        "control_gini_embedding": gini_embedding(control.embedding),
+        "control_readout": read_out(control, keys),
+        "control_attention_explained": tuple(attention_fits(control.attention[:, :, 0], table.p).explained.tolist()),
+        "control_paths": path_ablations(subject.randomized(seed), control, seed=seed),
+        "shuffled_labels": shuffled_labels(table, seed=seed),
+        **_placebos(table, keys, seed),
+    }
 
 
 def gini_embedding(embedding: Float[Tensor, "p d_model"]) -> float:
     """Gini coefficient of the p norms of the rows of F W_E, the constant included."""
-    return fourier.gini((fourier.fourier_basis(len(embedding)) @ embedding.double()).norm(dim=1))
+    return fourier.gini((fourier_basis(len(embedding)) @ embedding.double()).norm(dim=1))
 
 
 def _placebos(table: AdditionTable, keys: Sequence[int], seed: int) -> dict[str, Interval]:
@@ -170,9 +189,10 @@ def _placebos(table: AdditionTable, keys: Sequence[int], seed: int) -> dict[str,
 
 
 def figures(result: ProgressResult) -> dict[str, "go.Figure"]:
-    """``losses``: of the keys alone and of all else; ``keys``: excluded loss per key; ``ablations``: keys taken out at
-    three places; ``attention``: the wave in each head; and with neurons ``readout``: singular values of W_L, and
-    ``waves``: how pure a wave the neurons carry per key."""
+    """``losses``: of the keys alone and of all else; ``keys``: excluded loss per key; ``attention``: the wave in each
+    head; ``ablations``: keys taken out at three places; ``paths``: heads, MLP and what goes past them cut; and with
+    neurons ``neurons``: those of one key ablated, ``readout``: singular values of W_L, and ``waves``: how pure a wave
+    the neurons carry per key."""
     from interp import plots
 
     keys = ", ".join(map(str, result.key_frequencies)) or "none"
@@ -216,18 +236,54 @@ def figures(result: ProgressResult) -> dict[str, "go.Figure"]:
             list(result.ablations),
             {
                 "without keys": [at.without for at in result.ablations.values()],
+                "keys resampled": [at.resampled.value for at in result.ablations.values()],
                 "only keys": [at.only for at in result.ablations.values()],
                 "control without": [at.control_without for at in result.ablations.values()],
+                "control resampled": [at.control_resampled.value for at in result.ablations.values()],
                 "control only": [at.control_only for at in result.ablations.values()],
             },
             title="Keys ablated",
             x="where",
             y="loss over all pairs",
-            caption=f"Keys: {keys}; the full model has {found.full.all:.2g}. Controls: as many random frequencies, "
-            "taken out (left grey) or kept alone (right grey).",
+            caption=f"Keys {keys} taken out, taken from other pairs, kept alone; the full model has "
+            f"{found.full.all:.2g}. Controls: random frequencies.",
+            log_y=True,
+        ),
+        "paths": plots.bars(
+            list(result.paths),
+            {
+                "zero": [path.zero for path in result.paths.values()],
+                "mean": [path.mean for path in result.paths.values()],
+                "of other pairs": [path.resampled.value for path in result.paths.values()],
+                "random weights": [path.resampled.value for path in result.control_paths.values()],
+            },
+            title="Paths through the last layer, cut",
+            x="path",
+            y="loss over all pairs",
+            caption=f"Dotted: the full model; against other pairs' labels it has {result.shuffled_labels.value:.3g}. "
+            "Random weights, which cannot lose what they do not know: of other pairs.",
+            threshold=found.full.all,
             log_y=True,
         ),
     }
+    if result.neuron_ablations:
+        made["neurons"] = plots.bars(
+            [f"{k} ({at.n_neurons})" for k, at in result.neuron_ablations.items()],
+            {
+                "zero": [at.zero for at in result.neuron_ablations.values()],
+                "mean": [at.mean for at in result.neuron_ablations.values()],
+                "of other pairs": [at.resampled.value for at in result.neuron_ablations.values()],
+                "control: mean": [at.control_mean.value for at in result.neuron_ablations.values()],
+                "control: of other pairs": [at.control_resampled.value for at in result.neuron_ablations.values()],
+            },
+            title="Neurons of one key, ablated together",
+            x="key frequency (number of its neurons)",
+            y="loss over all pairs",
+            caption="Neurons of which the key explains over 85 %. Dotted: the full model. Controls: as many random "
+            "neurons that are not of the key, at their mean and from other pairs.",
+            threshold=found.full.all,
+            log_y=True,
+        )
     if result.readout is not None and result.control_readout is not None:
         singular = result.readout.singular_values.tolist()
         made["readout"] = plots.lines(

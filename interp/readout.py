@@ -15,17 +15,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.addition import AdditionTable
-from interp.fourier import EXPLAINED, fourier_basis, gini, neuron_frequencies
-from interp.restricted import key_directions, split_loss, trig_share
+from interp.fourier import EXPLAINED, gini, strongest_frequencies, sum_variance
+from interp.restricted import key_directions, trig_share
 from interp.result import Result
+from interp.waves import FrequencyBlocks, fourier_basis, frequency_waves
 from tasks.base import UserError
+from tasks.training.objective import cross_entropy
 
 
 def output_waves(p: int, keys: Sequence[int]) -> Float[Tensor, "directions p"]:
     """F_{2k−1} and F_{2k}, the unit cosine and sine over the answers, of these frequencies in turn; the sine is 0 for
     k = p/2."""
-    F = torch.cat([fourier_basis(p), torch.zeros(1, p, dtype=torch.float64)])
-    return F[[index for k in keys for index in (2 * k - 1, 2 * k)]]
+    return frequency_waves(p)[torch.tensor(keys, dtype=torch.int64) - 1].flatten(0, 1)
 
 
 def readout_residual(W_L: Float[Tensor, "d_mlp p"], keys: Sequence[int]) -> float:
@@ -102,6 +103,32 @@ def polynomial_part(
     return out
 
 
+def polynomial_logits(
+    blocks: FrequencyBlocks, frequency: Int[Tensor, " d_mlp"], W_L: Float[Tensor, "d_mlp p"]
+) -> Float[Tensor, "pairs p"]:
+    """``polynomial_part(activations, p, frequency) @ W_L`` without a table of neurons, from the activations' blocks.
+
+    Args:
+        blocks: ``waves.frequency_blocks`` of the activations.
+        frequency: of each neuron, 1 … ⌊p/2⌋.
+        W_L: what each neuron writes to the logits.
+    """
+    p, neuron = blocks.p, torch.arange(len(frequency))
+    own = blocks.coefficients[frequency - 1, :, :, neuron].flatten(1).unsqueeze(2)
+    written = torch.zeros(p // 2, 9, p, dtype=torch.float64).index_add_(0, frequency - 1, own * W_L.unsqueeze(1))
+    constant = torch.full((p // 2, 1, p), p**-0.5, dtype=torch.float64)
+    waves = torch.cat([constant, frequency_waves(p)], dim=1)
+    by_b = torch.matmul(waves.mT.unsqueeze(1), written.unflatten(1, (3, 3)))
+    return (waves.flatten(0, 1).T @ by_b.flatten(0, 1).flatten(1)).reshape(p * p, p)
+
+
+def readout_directions(W_L: Float[Tensor, "d_mlp p"], keys: Sequence[int]) -> Float[Tensor, "d_mlp rank"]:
+    """An orthonormal basis of the 2·|K| neuron directions W_L Fᵀ of the keys."""
+    directions = W_L.double() @ output_waves(W_L.shape[1], keys).T
+    U, S, _ = torch.linalg.svd(directions, full_matrices=False)
+    return U[:, 1e-10 * S.max() < S] if len(S) else U  # p/2 has no sine: a direction of zeros
+
+
 def along_readout(
     activations: Float[Tensor, "pairs d_mlp"], W_L: Float[Tensor, "d_mlp p"], keys: Sequence[int]
 ) -> Float[Tensor, "pairs d_mlp"]:
@@ -110,9 +137,7 @@ def along_readout(
     What is taken away lies in the null space of the read-out of these keys; replacing the activations by it should
     destroy the answers.
     """
-    directions = W_L.double() @ output_waves(W_L.shape[1], keys).T
-    U, S, _ = torch.linalg.svd(directions, full_matrices=False)
-    Q = U[:, 1e-10 * S.max() < S] if len(S) else U  # p/2 has no sine: a direction of zeros
+    Q = readout_directions(W_L, keys)
     return (activations.double() @ Q) @ Q.T
 
 
@@ -136,12 +161,13 @@ class Readout(Result):
 
 def read_out(table: AdditionTable, keys: Sequence[int]) -> Readout | None:
     """The read-out of a table for these frequencies; ``None`` without ``W_L``."""
-    if table.pre is None or table.post is None or table.W_L is None:
+    if table.pre is None or table.post is None or table.W_L is None or table.neuron_blocks is None:
         return None
+    at = torch.tensor(keys, dtype=torch.int64) - 1
     fits = wave_fits(table.post, table.W_L, keys)
     return Readout(
         pre_trig_share=trig_share(table.pre, table.p, keys),
-        post_trig_share=trig_share(table.post, table.p, keys),
+        post_trig_share=float(sum_variance(table.neuron_blocks)[at].sum()),
         gini=gini((table.W_L @ fourier_basis(table.p).T).norm(dim=0)),
         residual=readout_residual(table.W_L, keys),
         cosine_fits=tuple(fits.cosine.tolist()),
@@ -166,19 +192,22 @@ class NeuronLosses(Result):
 
 def neuron_losses(table: AdditionTable, keys: Sequence[int]) -> NeuronLosses | None:
     """The losses of a table with its neurons replaced; ``None`` without ``W_L``."""
-    A, W_L, M = table.post, table.W_L, table.neuron_logits
-    if A is None or W_L is None or M is None:
+    A, W_L, M, blocks = table.post, table.W_L, table.neuron_logits, table.neuron_blocks
+    if A is None or W_L is None or M is None or blocks is None:
         return None
-    neurons = neuron_frequencies(A, table.p)
+    neurons = strongest_frequencies(blocks)
     clear = neurons.explained > EXPLAINED
-    polynomial = polynomial_part(A[:, clear], table.p, neurons.frequency[clear])
-    past, along = table.logits - M, along_readout(A, W_L, keys) @ W_L
+    those = FrequencyBlocks(table.p, blocks.coefficients[..., clear], blocks.variation[clear])
+    polynomial = polynomial_logits(those, neurons.frequency[clear], W_L[clear])
+    others = A @ torch.where(clear.unsqueeze(1), 0.0, W_L)
+    Q, past = readout_directions(W_L, keys), table.logits - M
+    along = (A @ Q) @ (Q.T @ W_L)
 
     def loss(logits: Tensor) -> float:
-        return split_loss(logits, table.targets, table.train).all
+        return float(cross_entropy(logits, table.targets).mean())
 
     return NeuronLosses(
-        polynomial=loss(table.logits + (polynomial - A[:, clear]) @ W_L[clear]),
+        polynomial=loss(past + others + polynomial),
         along_readout=loss(past + along),
         off_readout=loss(past + M - along),
     )

@@ -115,17 +115,33 @@ LIU = Rules(
     ),
     otherwise="undetermined",
 )
-PEARCE = Rules(
-    name="class",
-    source="Pearce et al. 2023, Do Machine Learning Models Memorize or Generalize?: losses of 1e-5, a ratio of 50,000",
-    rules=(
-        Rule(label="high train", where=(("min_train_loss", ">", 1e-5),)),
-        Rule(label="high test", where=(("min_test_loss", ">", 1e-5),)),
-        Rule(label="train and test drop together", where=(("max_loss_ratio", "<", 5e4),)),
-        Rule(label="grokking", where=(("max_loss_ratio", "≥", 5e4),)),
-    ),
-    otherwise="undetermined",
-)
+
+
+def pearce(low_loss: float = 1e-5, ratio: float | int = 5e4) -> Rules:
+    """The classes of Pearce et al. 2023, with thresholds of one's own as their page's sliders have them.
+
+    Args:
+        low_loss: what the lowest train loss, and the lowest test loss, must reach.
+        ratio: the largest test/train loss from which a run groks.
+
+    >>> pearce(ratio=100.0).label({"min_train_loss": 1e-7, "min_test_loss": 1e-7, "max_loss_ratio": 500.0})
+    'grokking'
+    """
+    return Rules(
+        name="class",
+        source="Pearce et al. 2023, Do Machine Learning Models Memorize or Generalize?: "
+        f"losses of {low_loss:g}, a ratio of {ratio:,.0f}",
+        rules=(
+            Rule(label="high train", where=(("min_train_loss", ">", low_loss),)),
+            Rule(label="high test", where=(("min_test_loss", ">", low_loss),)),
+            Rule(label="train and test drop together", where=(("max_loss_ratio", "<", ratio),)),
+            Rule(label="grokking", where=(("max_loss_ratio", "≥", ratio),)),
+        ),
+        otherwise="undetermined",
+    )
+
+
+PEARCE = pearce()
 
 
 def transitions(metrics: Sequence[Mapping[str, Any]], reached: float = REACHED) -> dict[str, float]:

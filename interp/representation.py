@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.addition import addition_table, control_table
 from interp.characters import Characters, characters
 from interp.composition import CompositionTable, composition_table, group_of
 from interp.cosets import LARGEST_ORDER, ON_COSETS, NeuronCosets, neuron_cosets
@@ -29,17 +30,21 @@ from interp.cubes import (
     KEY_SIMILARITY,
     CubeFit,
     CubeLosses,
+    by_answer,
+    by_quotient,
     centred,
     cube_fit,
     explained,
-    hidden_losses,
     hidden_shares,
     key_representations,
     losses_of_fit,
+    losses_of_projection,
     renamed_fits,
 )
 from interp.result import Result, Takes
 from interp.subject import Subject
+from tasks.models.config import TransformerConfig
+from tasks.modular import ModularArithmetic
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -122,20 +127,17 @@ def analyze(subject: Subject, *, control_seed: int = 0) -> RepresentationResult:
         UserError: the task computes in no group; an MLP that reads no tokens.
     """
     chars = characters(group_of(subject.task))
-    table = composition_table(subject)
+    table = _table(subject)
     fit = cube_fit(table.logits, chars, table.answers)
     keys = key_representations(fit.similarity)
     others = tuple(i for i in range(1, len(chars)) if i not in keys)
-    trained, answers = centred(table.logits[table.train]), table.answers[table.train]
-    per_cube = [losses_of_fit(fit, chars, [i], trained, answers) for i in range(len(chars))]
-    cubes, placebo = (losses_of_fit(fit, chars, chosen, trained, answers) for chosen in (keys, others))
+    trained = by_quotient(centred(table.logits[table.train]), chars, table.answers[table.train])
+    per_cube = [losses_of_fit(fit, chars, [i], trained) for i in range(len(chars))]
+    cubes, placebo = (losses_of_fit(fit, chars, chosen, trained) for chosen in (keys, others))
     renamed = renamed_fits(table.logits, chars, table.answers, n=N_PERMUTATIONS, seed=control_seed)
-    hidden, hidden_placebo = _hidden_losses(table, chars, keys), _hidden_losses(table, chars, others)
+    hidden, hidden_placebo = _hidden_losses(table, chars, (keys, others))
     found = _measure(table, chars, keys, fit)
-    control_table = composition_table(subject.randomized(control_seed))
-    control = _measure(control_table, chars, keys, cube_fit(control_table.logits, chars, table.answers))
-    coset_subgroups = found.pop("coset_subgroups")
-    del control["coset_subgroups"]
+    control, coset_subgroups = _control(subject, chars, keys, control_seed), found.pop("coset_subgroups")
     return RepresentationResult(
         group=chars.group.name,
         representations=chars.names,
@@ -160,6 +162,14 @@ def analyze(subject: Subject, *, control_seed: int = 0) -> RepresentationResult:
         **found,
         **{f"control_{name}": value for name, value in control.items()},
     )
+
+
+def _control(subject: Subject, chars: Characters, keys: Sequence[int], seed: int) -> dict[str, Any]:
+    """The same for random weights, but for the subgroups."""
+    table = _table(subject, seed)
+    found = _measure(table, chars, keys, cube_fit(table.logits, chars, table.answers))
+    del found["coset_subgroups"]
+    return found
 
 
 def _measure(table: CompositionTable, chars: Characters, keys: Sequence[int], fit: CubeFit) -> dict[str, Any]:
@@ -198,10 +208,37 @@ def _on_cosets(found: NeuronCosets | None) -> dict[str, Any]:
     }
 
 
-def _hidden_losses(table: CompositionTable, chars: Characters, chosen: Sequence[int]) -> CubeLosses | None:
+def _hidden_losses(
+    table: CompositionTable, chars: Characters, sets: Sequence[Sequence[int]]
+) -> Sequence[CubeLosses | None]:
+    """The hidden losses of each set of representations."""
     if table.post is None or not table.linear:
-        return None
-    return hidden_losses(table.post, table.readout, chars, chosen, table.train, table.answers)
+        return [None] * len(sets)
+    n, W = chars.group.order, table.readout.double()
+    trained, answers = table.post[table.train].double() @ W, table.answers[table.train]
+    product = by_answer(table.post, table.answers, n) / n @ W
+    return [losses_of_projection(chars.projector(chosen) @ product, trained, answers) for chosen in sets]
+
+
+def _table(subject: Subject, control_seed: int | None = None) -> CompositionTable:
+    """The table of the subject, or of its random weights; that of addition mod p is shared with other analyses."""
+    task, config = subject.task, subject.config
+    transformer = isinstance(config, TransformerConfig) and config.normalization == "none" and config.d_mlp is not None
+    if not (transformer and isinstance(task, ModularArithmetic) and task.operation == "add" and not task.diff_vocab):
+        return composition_table(subject if control_seed is None else subject.randomized(control_seed))
+    found = addition_table(subject) if control_seed is None else control_table(subject, control_seed)
+    assert found.W_L is not None
+    return CompositionTable(
+        group=group_of(task),
+        answers=found.targets,
+        train=found.train,
+        logits=found.logits,
+        operands=(found.embedding, found.embedding),
+        readout=found.W_L,
+        pre=found.pre,
+        post=found.post,
+        linear=True,
+    )
 
 
 def figures(result: RepresentationResult) -> dict[str, "go.Figure"]:

@@ -6,7 +6,7 @@ section 5). While a model only memorises, restricted loss is high and excluded l
 falls and the second rises, long before test loss moves.
 
 * Logits L are tables [p², p] over all pairs, rows a·p + b. P_K L = Σ_{k∈K} (c_k c_kᵀ + s_k s_kᵀ) L with the unit
-  vectors of ``fourier.trig_directions`` acts on the inputs, and always on the *full* grid; a split only chooses the
+  vectors of ``waves.trig_directions`` acts on the inputs, and always on the *full* grid; a split only chooses the
   pairs over which a loss is averaged.
 * P_K has rank 2·|K| and is never built.
 * Restricted loss alone misleads: right answers learnt by heart on a share f of the table put f of the rule's own waves
@@ -26,8 +26,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.addition import AdditionTable
-from interp.fourier import cosine_fit, trig_directions
+from interp.fourier import cosine_fit, sum_variance
 from interp.result import Result
+from interp.waves import trig_directions
 from tasks.base import UserError, generator
 from tasks.training.objective import cross_entropy
 
@@ -123,9 +124,8 @@ def restricted_and_excluded(
 
 def cosine_logits(p: int, coefficients: dict[int, float]) -> Float[Tensor, "pairs p"]:
     """Σ_k α_k cos ω_k(a+b−c), for α_k by frequency, as from ``fourier.cosine_fit``."""
-    by_difference = _waves(p, coefficients)
-    a, b, c = torch.arange(p).view(p, 1, 1), torch.arange(p).view(1, p, 1), torch.arange(p)
-    return by_difference[(a + b - c) % p].flatten(0, 1)
+    number = torch.arange(p)
+    return _by_sum(p, coefficients)[(number.unsqueeze(1) + number).flatten() % p]
 
 
 def cosine_restricted_loss(p: int, coefficients: dict[int, float]) -> float:
@@ -180,27 +180,40 @@ class FrequencyLosses(Result):
 
 def frequency_losses(table: AdditionTable, keys: Sequence[int]) -> FrequencyLosses:
     """The losses of a table split by these frequencies."""
-    L, p = table.logits, table.p
+    L, p, sums, train = table.logits, table.p, table.targets, table.train
+    trained, taught = L[train], sums[train]
     fit = cosine_fit(L, p)
     alpha = {k: float(fit.coefficient[k - 1]) for k in keys}
-    kept, left = restricted_and_excluded(L, keys)
+    D, at = key_directions(p, keys), torch.tensor(keys, dtype=torch.int64) - 1
+    coefficient = table.logit_blocks.trig[at]
+    part = D.T @ coefficient.flatten(0, 1)
 
     def losses(logits: Tensor) -> SplitLoss:
-        return split_loss(logits, table.targets, table.train)
+        return split_loss(logits, sums, train)
 
+    def trained_loss(without: Tensor) -> float:
+        return float(cross_entropy(trained - without, taught).mean())
+
+    per_key = [waves[:, train].T @ of_key for waves, of_key in zip(D.unflatten(0, (-1, 2)), coefficient, strict=True)]
     return FrequencyLosses(
         full=losses(L),
-        restricted=losses(kept),
-        uncorrected=losses(restricted_logits(L, keys, with_mean=False)),
-        excluded=losses(left),
-        excluded_per_key=tuple(losses(excluded_logits(L, [k])).train for k in keys),
+        restricted=losses(part + L.mean(0)),
+        uncorrected=losses(part),
+        excluded=losses(L - part),
+        excluded_per_key=tuple(trained_loss(wave) for wave in per_key),
         cosine_restricted=cosine_restricted_loss(p, alpha),
-        cosine_excluded=losses(cosine_excluded_logits(L, alpha)),
+        cosine_excluded=losses(L - _by_sum(p, alpha)[sums]),
         cosine_restricted_per_key=tuple(cosine_restricted_loss(p, {k: alpha[k]}) for k in keys),
-        cosine_excluded_per_key=tuple(losses(cosine_excluded_logits(L, {k: alpha[k]})).train for k in keys),
-        trig_share=trig_share(L, p, keys),
+        cosine_excluded_per_key=tuple(trained_loss(_by_sum(p, {k: alpha[k]})[taught]) for k in keys),
+        trig_share=float(sum_variance(table.logit_blocks)[at].sum()),
         cosine_share=fit.explained(tuple(keys)),
     )
+
+
+def _by_sum(p: int, coefficients: dict[int, float]) -> Float[Tensor, "sum p"]:
+    """Σ_k α_k cos ω_k(s−c) for every sum s and answer c."""
+    number = torch.arange(p)
+    return _waves(p, coefficients)[(number.unsqueeze(1) - number) % p]
 
 
 def _waves(p: int, coefficients: dict[int, float]) -> Float[Tensor, " p"]:

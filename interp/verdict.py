@@ -13,6 +13,7 @@ from typing import Any, Literal
 from interp.counterfactual import CounterfactualResult
 from interp.fourier import FourierResult
 from interp.interchange import InterchangeResult
+from interp.neuron_waves import NeuronWavesResult
 from interp.parity import PARITY_RULE, ParityResult
 from interp.relabelling import RelabellingResult
 from interp.result import Result
@@ -26,6 +27,7 @@ Solution = Literal[
     "symmetric",
     "memorising",
     "generalising by Fourier multiplication",
+    "generalising by periodic features",
     "generalising by k bits",
     "undetermined",
 ]
@@ -40,6 +42,10 @@ FEW = 0.25
 """Largest number of key frequencies, as a share of p: a recited table has power at all of the p/2 there are."""
 COSINES = 0.90
 """Share of the logits' variance in cos ω(a+b−c) of the key frequencies that Fourier multiplication must explain."""
+
+
+WAVES = 0.90
+"""Share of a neuron's weights that one wave must hold, on both sides of it, and resultant of the doubled angles."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +67,12 @@ MODULAR_RULE = (
     f"≥ {COSINES} of the logits' variance, and those of random weights ≤ {PLACEBO}; memorising: train accuracy "
     f"≥ {FITTED}, test accuracy ≤ {RECITES} and test loss no better than that of guessing, ln p"
 )
+PERIODIC_RULE = (
+    f"periodic features: test accuracy ≥ {FITTED}, the neurons with waves answer ≥ {FITTED} of all pairs by "
+    f"themselves, one wave of one frequency holds ≥ {WAVES} of what they read and of what they write, and they write "
+    f"at twice the angle they read at (resultant ≥ {WAVES}; exchanged angles p ≤ {PLACEBO}); memorising: as for "
+    "transformers"
+)
 
 
 def conclude(subject: Subject, results: Mapping[str, Any]) -> Verdict:
@@ -69,6 +81,8 @@ def conclude(subject: Subject, results: Mapping[str, Any]) -> Verdict:
     if isinstance(swaps, CounterfactualResult):
         return anchor_verdict(swaps, results.get("interchange"), results.get("relabelling"))
     if isinstance(subject.task, ModularArithmetic):
+        if isinstance(waves := results.get("neuron_waves"), NeuronWavesResult):
+            return perceptron_verdict(subject.task, subject.performance, waves)
         return modular_verdict(subject.task, subject.performance, fourier)
     if isinstance(parity := results.get("parity"), ParityResult):
         return parity_verdict(parity)
@@ -178,7 +192,7 @@ def modular_verdict(task: ModularArithmetic, performance: Mapping[str, float], r
                 f"; {result.neurons_explained_share:.1%} of neurons follow one frequency "
                 f"(random weights {result.control_neurons_explained_share:.1%})"
             )
-    if train >= FITTED and test <= RECITES and performance["test_loss"] >= GUESSING * math.log(task.p):
+    if _recites(task, performance):
         solution: Solution = "memorising"
     elif (
         test >= FITTED
@@ -190,12 +204,8 @@ def modular_verdict(task: ModularArithmetic, performance: Mapping[str, float], r
         solution = "generalising by Fourier multiplication"
     else:
         solution = "undetermined"
-        if train < FITTED:
-            doubt = f"the training set is not fitted (below {FITTED:.0%})"
-        elif math.isnan(test):
-            doubt = "there is no test set: every pair was trained on"
-        elif test < FITTED:
-            doubt = "it neither generalises nor recites"
+        if unlearned := _unlearned(performance):
+            doubt = unlearned
         elif result is None:
             doubt = "it generalises, how was not asked (fourier was not run or does not apply)"
         elif result.control_cos_variance > PLACEBO:
@@ -204,6 +214,48 @@ def modular_verdict(task: ModularArithmetic, performance: Mapping[str, float], r
             doubt = f"it generalises, but no few cosines explain {COSINES:.0%} of its logits"
         numbers = f"{doubt}; {numbers}"
     return Verdict(solution=solution, sentence=f"{solution}: {numbers}{found}.", rule=MODULAR_RULE)
+
+
+def perceptron_verdict(task: ModularArithmetic, performance: Mapping[str, float], result: NeuronWavesResult) -> Verdict:
+    """Periodic features or memorising, by ``PERIODIC_RULE``."""
+    waves = {
+        "one wave holds too little of the neurons' weights": min(result.input_share, result.output_share) >= WAVES,
+        "neurons do not write at twice the angle they read at": result.doubling.resultant >= WAVES
+        and result.doubling.p_value <= PLACEBO,
+        "the neurons with waves do not answer by themselves": result.interference.accuracy[-1:] >= (FITTED,),
+    }
+    failed = next((doubt for doubt, holds in waves.items() if not holds), None)
+    doubt = _unlearned(performance) or (failed and f"it generalises, but {failed}")
+    solution: Solution = "undetermined" if doubt else "generalising by periodic features"
+    if _recites(task, performance):
+        solution, doubt = "memorising", None
+    frequencies = ", ".join(map(str, result.frequencies)) or "none"
+    numbers = (
+        f"train accuracy {performance['train_accuracy']:.1%}, test accuracy {performance['test_accuracy']:.1%}, test "
+        f"loss {performance['test_loss']:.2g} (guessing: {math.log(task.p):.2f}); {result.n_counted} of "
+        f"{result.n_neurons} neurons have waves, of frequencies {frequencies}, which hold {result.input_share:.1%} of "
+        f"what they read and {result.output_share:.1%} of what they write (random weights "
+        f"{result.control_input_share:.1%}, {result.control_output_share:.1%}); output angles are twice the input "
+        f"angles but for {result.doubling.deviation:.1f}° (exchanged {result.doubling.permuted_deviation:.1f}°)"
+    )
+    return Verdict(
+        solution=solution, sentence=f"{solution}: {f'{doubt}; ' if doubt else ''}{numbers}.", rule=PERIODIC_RULE
+    )
+
+
+def _recites(task: ModularArithmetic, performance: Mapping[str, float]) -> bool:
+    """Whether a model of modular arithmetic knows what it was shown and guesses the rest."""
+    fitted, unseen = performance["train_accuracy"] >= FITTED, performance["test_accuracy"] <= RECITES
+    return fitted and unseen and performance["test_loss"] >= GUESSING * math.log(task.p)
+
+
+def _unlearned(performance: Mapping[str, float]) -> str | None:
+    """Why it cannot be said how a model generalises: it does not."""
+    if performance["train_accuracy"] < FITTED:
+        return f"the training set is not fitted (below {FITTED:.0%})"
+    if math.isnan(performance["test_accuracy"]):
+        return "there is no test set: every pair was trained on"
+    return "it neither generalises nor recites" if performance["test_accuracy"] < FITTED else None
 
 
 def parity_verdict(result: ParityResult) -> Verdict:

@@ -96,6 +96,11 @@ class PairTable(Fields):
         n = self.n_elements
         return as_tensor(np.stack(np.divmod(np.arange(n * n), n), axis=1))
 
+    @cached_property
+    def ordered(self) -> "PairTable":
+        """The task with every ordered pair: itself."""
+        return self
+
     def all_inputs(self) -> Int[Tensor, "pairs pos"]:
         """Every input of the table, in the order of ``pairs``."""
         if self.form == "pair":

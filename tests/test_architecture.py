@@ -16,6 +16,7 @@ ANALYSES = tuple(probe.ANALYSES)
 SHARED = (
     "ablation",
     "addition",
+    "angles",
     "boxes",
     "characters",
     "composition",
@@ -24,6 +25,7 @@ SHARED = (
     "cutting",
     "fourier",
     "operands",
+    "paths",
     "projection",
     "readout",
     "restricted",
@@ -31,7 +33,9 @@ SHARED = (
     "sequences",
     "subnetwork",
     "thresholds",
+    "two_matrices",
     "walsh",
+    "waves",
 )
 """What several analyses compute with; it keeps to the same imports."""
 TASK_FILES = tuple(sorted({where.partition(":")[0].removeprefix("tasks.") for where in TASKS.values()}))

@@ -39,3 +39,17 @@ def test_the_two_sides_start_from_the_same_loss_and_gradients_and_a_difference_i
     _, _, loss_apart, gradient_apart = workloads.same_start(workload)
     assert loss_apart == pytest.approx(0.01, rel=0.02)
     assert gradient_apart == pytest.approx(0.01, rel=0.02)
+
+
+@pytest.mark.slow
+def test_the_measures_of_a_checkpoint_are_timed_with_and_without_their_controls() -> None:
+    tiny = BENCHMARKS.parents[1] / "checkpoints" / "tiny" / "modular"
+    command = [sys.executable, "-P", BENCHMARKS / "measures.py", "--checkpoint", tiny, "--run", tiny, "--turns", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    assert [row[0] for row in rows[2:-1]] == [
+        *("fourier", "progress", "representation", "clock_pizza", "condensation", "rank", "all")
+    ]
+    measures, whole = (float(cell) for cell in rows[-2][1:])
+    assert 0 < measures < whole

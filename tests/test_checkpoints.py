@@ -59,6 +59,18 @@ def test_the_tiny_anchor_model_is_symmetric() -> None:
     assert examine(Subject.load(TINY / "anchor")).verdict.solution == "symmetric"
 
 
+def test_the_tiny_parity_network_knows_the_bits_and_did_not_before() -> None:
+    assert examine(Subject.load(TINY / "parity"), ["parity"]).verdict.solution == "generalising by k bits"
+    assert examine(Subject.load(TINY / "parity", 0), ["parity"]).verdict.solution == "undetermined"
+
+
+def test_five_neurons_on_a_circle_add_by_periodic_features_and_did_not_before() -> None:
+    found, before = (examine(Subject.load(TINY / "circle", step), ["neuron_waves"]) for step in ("last", 0))
+    assert found.verdict.solution == "generalising by periodic features"
+    assert before.verdict.solution == "undetermined"
+    assert found.performance["test_accuracy"] == 1
+
+
 @pytest.mark.slow
 def test_the_published_setting_grokked_as_promised() -> None:
     subject = Subject.load(CHECKPOINTS / "modular-addition")

@@ -248,7 +248,10 @@ def test_show_prints_what_a_folder_holds(tasks, run_folder, capsys):
     ("options", "message"),
     [
         ("--task.operation divide --task.p 9", "expected a prime p for divide, got 9"),
-        ("--preset huge", "expected a preset among tiny, default, fast, paper for modular, got 'huge'"),
+        (
+            "--preset huge",
+            "expected a preset among tiny, default, fast, paper, explorable, circle for modular, got 'huge'",
+        ),
         ("--memory 8bananas", "expected an amount of memory such as 8GB"),
         ("--memory 1kB", "expected memory for one model"),
         ("--seeds 0 0", "expected runs that differ"),

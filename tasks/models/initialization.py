@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from jaxtyping import Float
 
 from tasks.base import Fields, Tensor, UserError, generator
@@ -41,6 +42,11 @@ class Initialization(Fields):
         gain: multiplies every weight matrix, whatever the scheme (α of Omnigrok).
         embedding, qk, ov, mlp, unembedding: γ of this part under ``power``, a gain of its own otherwise, which
             multiplies ``gain``; ``None``: the common γ, or 1.
+        circle: frequencies k. Where any are given, nothing of W_E is drawn: the row of number t holds cos(2πkt/p) and
+            sin(2πkt/p) for each k, p the number of answers; rows of other tokens are 0.
+
+    Raises:
+        UserError: an unknown scheme, a frequency below 1.
 
     LayerNorm weights start at 1; all biases at 0 except the one named above. γ does not carry over between widths: at
     d_model 400, γ = 0.8 is std 0.0083; at 64 it is 0.036.
@@ -54,10 +60,13 @@ class Initialization(Fields):
     ov: float | None = None
     mlp: float | None = None
     unembedding: float | None = None
+    circle: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scheme not in ("power", "gain", "progress_measures"):
             raise UserError(f"expected an initialisation scheme power, gain or progress_measures, got {self.scheme!r}")
+        if self.circle and min(self.circle) < 1:
+            raise UserError(f"expected frequencies of at least 1 in circle, got {min(self.circle)}")
 
     def std(self, name: str, shape: tuple[int, ...], config: Any) -> float:
         """Standard deviation of the weight tensor of this name and shape in a model of this configuration."""
@@ -77,14 +86,22 @@ class Initialization(Fields):
 def initialize(
     shapes: Mapping[str, tuple[int, ...]], config: Any, init: Initialization, seed: int, dtype: str = "float32"
 ) -> dict[str, Float[Tensor, "..."]]:
-    """Initial parameters of one model: a tensor per name of ``shapes``, drawn in float64 and rounded to ``dtype``."""
+    """Initial parameters of one model: a tensor per name of ``shapes``, drawn in float64 and rounded to ``dtype``.
+
+    Raises:
+        UserError: ``init.circle`` for a model whose tables are not as wide as its circles, or that has none.
+    """
     import torch
 
+    if init.circle and not any(name.endswith("W_E") for name in shapes):
+        raise UserError(f"expected a model with an embedding for circle {init.circle}, this one has no table W_E")
     params: dict[str, Tensor] = {}
     for name, shape in shapes.items():
         tensor = name.rsplit(".", 1)[-1]
         rng = generator(seed, "init", name)
-        if tensor in PARTS:
+        if tensor == "W_E" and init.circle:
+            values = torch.from_numpy(_circles(init.circle, shape, config.d_out))
+        elif tensor in PARTS:
             values = torch.from_numpy(rng.standard_normal(shape)) * init.std(name, shape, config)
         elif tensor == "w":
             values = torch.ones(shape)
@@ -94,3 +111,16 @@ def initialize(
             values = torch.zeros(shape)
         params[name] = values.to(getattr(torch, dtype))
     return params
+
+
+def _circles(frequencies: tuple[int, ...], shape: tuple[int, ...], p: int) -> np.ndarray:
+    """A table of this shape with a circle of p numbers per frequency."""
+    n_rows, width = shape
+    if width != 2 * len(frequencies):
+        raise UserError(f"expected an embedding of width {2 * len(frequencies)} for circle {frequencies}, got {width}")
+    if max(frequencies) > p // 2:
+        raise UserError(f"expected frequencies of at most {p // 2} in circle for p = {p}, got {max(frequencies)}")
+    angle = 2 * np.pi / p * (np.outer(np.arange(p), frequencies) % p)
+    table = np.zeros((n_rows, width))
+    table[:p, 0::2], table[:p, 1::2] = np.cos(angle), np.sin(angle)
+    return table

@@ -7,8 +7,9 @@ Design:
 * An input is read once, whatever its length: there is one answer per input, and the position axis of the logits has
   length 1.
 * Full batches that all models of a stack share are read once for all of them.
-* An exact shortcut serves training: untapped, a last ReLU layer and its one logit are one function with a backward pass
-  of its own. It has a first derivative only.
+* Exact shortcuts serve training, untapped. A last ReLU layer and its one logit are one function with a backward pass of
+  its own; it has a first derivative only. A wide table W_E meets the narrow layers beside it, W_in and in a tied
+  unembedding W_out, once per token instead of once per example.
 """
 
 from typing import Any
@@ -67,25 +68,45 @@ def forward(
         UserError: inputs of another length than ``config.n_ctx``.
     """
     c = config
-    x = _read(params, inputs, c, tap)
+    if inputs.shape[2] != c.n_ctx:
+        raise UserError(f"expected inputs of length {c.n_ctx}, got {inputs.shape[2]}: this model reads all at once")
     b_U = params.get("unembed.b_U")
     # products of mixed types, and what a compiler fuses itself, go the plain way
-    device = "cpu" if x.is_meta else x.device.type  # tensors without contents stand for some on a CPU
-    plain = tap is not untapped or torch.is_autocast_enabled(device) or torch.compiler.is_compiling()
+    device = "cpu" if inputs.is_meta else inputs.device.type  # tensors without contents stand for some on a CPU
+    exact = tap is untapped and not torch.is_autocast_enabled(device)
+    plain = not exact or torch.compiler.is_compiling()
+    batch = inputs.shape[1]
+    x = None if exact and _worth_a_table(c, batch, c.d_vocab, c.d_hidden[0]) else _read(params, inputs, c, tap)
     for layer in range(len(c.d_hidden)):
         name = f"layers.{layer}"
         W_in, b_in = params[f"{name}.W_in"], params.get(f"{name}.b_in")
-        if c.one_logit and c.act_fn == "relu" and layer == len(c.d_hidden) - 1 and not plain:
+        if x is None:
+            pre = gather(product(params["embed.W_E"], W_in, None), inputs).sum(2)
+            pre = pre if b_in is None else pre + b_in.unsqueeze(1)
+        elif c.one_logit and c.act_fn == "relu" and layer == len(c.d_hidden) - 1 and not plain:
             if b_in is not None:
                 x, W_in = F.pad(x, (0, 1), value=1.0), torch.cat([W_in, b_in.unsqueeze(1)], dim=1)
             logit = _OneLogit.apply(x, W_in, params["unembed.W_U"])
             return (logit if b_U is None else logit + b_U.unsqueeze(1)).unsqueeze(2)
-        pre = tap(f"{name}.hook_pre", product(x, W_in, b_in))
+        else:
+            pre = tap(f"{name}.hook_pre", product(x, W_in, b_in))
         x = tap(f"{name}.hook_post", activation(pre, c.act_fn, tap))
+    assert x is not None
     if c.tied_unembedding:
-        out = tap("hook_out", product(x, params["unembed.W_out"], None))
-        return product(out, params["embed.W_E"][:, : c.d_out].transpose(1, 2), b_U).unsqueeze(2)
+        W_out, W_U = params["unembed.W_out"], params["embed.W_E"][:, : c.d_out].transpose(1, 2)
+        if exact and _worth_a_table(c, batch, c.d_out, c.d_hidden[-1]):
+            return product(x, product(W_out, W_U, None), b_U).unsqueeze(2)
+        out = tap("hook_out", product(x, W_out, None))
+        return product(out, W_U, b_U).unsqueeze(2)
     return product(x, params["unembed.W_U"], b_U).unsqueeze(2)
+
+
+def _worth_a_table(c: MLPConfig, batch: int, n_rows: int, width: int) -> bool:
+    """Whether rows of a shared W_E are better multiplied with the layer of this width before examples meet them.
+
+    With more examples than rows and a layer narrower than a row, nothing of it takes longer.
+    """
+    return c.input == "embedding" and c.d_embed is not None and n_rows <= batch and width <= c.d_embed
 
 
 def _read(
@@ -95,8 +116,6 @@ def _read(
     tap: Tap,
 ) -> Float[Tensor, "model batch d_model"]:
     """What the first hidden layer reads."""
-    if inputs.shape[2] != c.n_ctx:
-        raise UserError(f"expected inputs of length {c.n_ctx}, got {inputs.shape[2]}: this model reads all at once")
     some = next(iter(params.values()))
     shared = inputs.shape[0] > 1 and inputs.stride(0) == 0  # every model has the same batch: read it once
     tokens = inputs[:1] if shared else inputs

@@ -8,6 +8,20 @@ from tasks.sweep.grid import SweepSpec
 
 _BOTH_UNSEEN = {"task.relabelled": (), "task.held_out": ((3, 4), (4, 3))}
 _DECAYS = (0.01, 0.03, 0.1, 0.3)
+_FORESEEN = {"training.snapshots": (0, 100, 200, 400, 700, 1_000, 1_500, 2_500, 4_000, 6_500, 10_000, 15_000)}
+"""Snapshots to foresee generalisation from, each at an evaluation."""
+
+
+def _as_drawn(*widths: int) -> tuple[float, ...]:
+    """Gain of the embedding of each width that gives the standard deviation of the preset *explorable*."""
+    return tuple((2 / 67 * width) ** 0.5 for width in widths)
+
+
+_TYING = {
+    "model.input": ("embedding", "embedding", "concatenated"),
+    "model.tied_unembedding": (True, False, False),
+}
+_WIDTHS = (32, 64, 128, 256, 512)
 
 READY: dict[str, SweepSpec] = {
     "anchor-gamma-depth": SweepSpec(
@@ -83,7 +97,7 @@ READY: dict[str, SweepSpec] = {
         base={"training.steps": 6_000, "training.learning_rate": 1e-3, "training.evaluate_every": 50},
         axes={
             "task.train_fraction": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-            "training.weight_decay": (0.0, 0.1, 0.3, 1.0, 3.0),
+            "training.weight_decay": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0),
         },
         seeds=(0, 1, 2),
         stack_size=15,
@@ -109,6 +123,7 @@ READY: dict[str, SweepSpec] = {
     "parity": SweepSpec(
         task="parity",
         preset="paper",
+        base=_FORESEEN,
         axes={
             "training.weight_decay": (0.01, 0.03, 0.1, 0.3, 1.0),
             "model.d_hidden": ((16,), (32,), (64,), (128,), (258,)),
@@ -120,13 +135,84 @@ READY: dict[str, SweepSpec] = {
     "parity-small": SweepSpec(
         task="parity",
         preset="paper",
+        base=_FORESEEN,
         axes={
-            "training.weight_decay": (0.01, 0.1, 1.0),
-            "model.d_hidden": ((16,), (64,)),
-            "task.n_train": (750, 1_250, 1_750),
+            "training.weight_decay": (0.01, 0.03, 0.1, 0.3, 1.0),
+            "model.d_hidden": ((16,), (32,), (64,)),
+            "task.n_train": (750, 1_000, 1_500),
         },
         seeds=(0, 1, 2),
+        stack_size=15,
+    ),
+    "reverse-grokking": SweepSpec(
+        task="modular",
+        preset="explorable",
+        base={
+            "model.d_embed": 5,
+            "model.d_hidden": (10,),
+            "init.embedding": _as_drawn(5)[0],
+            "training.weight_decay": 0.0,
+            "training.steps": 20_000,
+        },
+        seeds=tuple(range(9)),
         stack_size=9,
+    ),
+    "memorise-between": SweepSpec(
+        task="modular",
+        preset="explorable",
+        base={
+            "task.train_fraction": 0.7,
+            "model.d_embed": 8,
+            "model.d_hidden": (16,),
+            "init.embedding": _as_drawn(8)[0],
+            "training.weight_decay": 0.05,
+            "training.steps": 80_000,
+        },
+        seeds=tuple(range(9)),
+        stack_size=9,
+    ),
+    "perceptron-architecture": SweepSpec(
+        task="modular",
+        preset="explorable",
+        axes={
+            "training.weight_decay": (0.01, 0.03, 0.1, 0.3, 1.0),
+            "training.learning_rate": (1e-4, 1e-3, 1e-2),
+        },
+        zipped=({"model.d_embed": _WIDTHS, "init.embedding": _as_drawn(*_WIDTHS)}, _TYING),
+        seeds=tuple(range(9)),
+        stack_size=45,
+    ),
+    "perceptron-architecture-l1": SweepSpec(
+        task="modular",
+        preset="explorable",
+        base={"training.weight_decay": 0.0},
+        axes={
+            "training.l1_penalty": tuple(67 * 10.0**-power for power in (11, 10, 9, 8, 7)),
+            "training.learning_rate": (1e-4, 1e-3, 1e-2),
+        },
+        zipped=({"model.d_embed": _WIDTHS, "init.embedding": _as_drawn(*_WIDTHS)}, _TYING),
+        seeds=tuple(range(9)),
+        stack_size=45,
+    ),
+    "perceptron-collapsed": SweepSpec(
+        task="modular",
+        preset="explorable",
+        base={"model.input": "one_hot", "model.d_embed": None, "model.tied_unembedding": False},
+        axes={
+            "training.weight_decay": (0.01, 0.03, 0.1, 0.3, 1.0),
+            "training.learning_rate": (1e-4, 1e-3, 1e-2),
+        },
+        seeds=tuple(range(9)),
+        stack_size=45,
+    ),
+    "perceptron-architecture-small": SweepSpec(
+        task="modular",
+        preset="explorable",
+        base={"training.steps": 10_000, "training.learning_rate": 1e-2, "training.dtype": "float32"},
+        axes={"training.weight_decay": (0.1, 1.0)},
+        zipped=({"model.d_embed": (32, 256), "init.embedding": _as_drawn(32, 256)}, _TYING),
+        seeds=(0, 1, 2),
+        stack_size=6,
     ),
     "data-and-decay": SweepSpec(
         task="modular",
@@ -145,5 +231,9 @@ READY: dict[str, SweepSpec] = {
 * *anchor-rate-decay*: Zhang et al. 2024, figure 14. The small form again keeps the exception.
 * *modular-decay-fraction*: how much data and decay it takes to generalise, with the phases of Liu et al. 2022 (arXiv
   2205.10343). *modular-scale-decay*: init scale α against decay, Liu et al. 2022 (Omnigrok, arXiv 2210.01117).
-* *parity*: the 1,125 models of the explorable by Pearce et al. 2023.
+* *parity*: the 1,125 models of the explorable by Pearce et al. 2023; their snapshots take 230 MB. The small form is the
+  part of its grid where all four classes lie side by side.
+* *reverse-grokking*, *memorise-between*, *perceptron-…*: its further models of addition mod 67: one that unlearns, one
+  that generalises, memorises and generalises, and which embeddings are shared, or multiplied out beforehand
+  (*collapsed*), under L2 or L1. Its L1 coefficients are for cross entropy/67; ours are 67 times as large.
 * *data-and-decay*: sixteen models, to try the command."""

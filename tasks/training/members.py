@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.base import Task, UserError, digest
-from tasks.models.initialization import Initialization
+from tasks.models.initialization import Initialization, initialize
 from tasks.registry import model_family
 from tasks.training.config import TrainingConfig
 from tasks.training.run import Run, RunConfig, library_versions
@@ -37,7 +37,7 @@ def members(
 
     Raises:
         UserError: no seed or a negative one, ``per_model`` with an unknown field or the wrong length, a model too small
-            for the task, no such parameter to freeze, a start of another architecture.
+            for the task, no such parameter to freeze, circles that do not fit, a start of another architecture.
     """
     if not seeds:
         raise UserError("expected at least one seed, got none")
@@ -60,6 +60,8 @@ def members(
     for name in training.frozen:
         if name not in shapes:
             raise UserError(f"expected frozen parameters among {', '.join(shapes)}, got {name!r}")
+    if init.circle:
+        initialize(shapes, model, init, seeds[0])  # refuses circles that this model has no place for
     origin = None
     if start is not None:
         step = start[0].resolve(start[1])

@@ -15,6 +15,7 @@ from interp.clock_pizza import circularity, correct_logits, distance_irrelevance
 from interp.operands import (
     directions,
     exact_symmetricity,
+    first_shuffled,
     gradient_similarity,
     isolated_logits,
     operand_gradients,
@@ -226,6 +227,13 @@ def test_the_triples_are_the_published_ones():
     random.Random(42).shuffle(every)
     assert [tuple(triple) for triple in seeded_triples(23).tolist()] == every[:100]
     assert seeded_triples(223).shape == (100, 3)
+
+
+@pytest.mark.parametrize(("size", "n"), [(1, 3), (2, 1), (5, 9), (64, 64), (1000, 7), (4097, 100)])
+def test_the_first_of_a_shuffle_are_those_of_the_whole_shuffle(size, n):
+    whole, rng = list(range(size)), random.Random(7)
+    random.Random(7).shuffle(whole)
+    assert first_shuffled(rng, size, n) == whole[:n]
 
 
 def test_only_directions_in_which_numbers_differ_count_in_the_span():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interp import fourier
+from interp import fourier, waves
 from interp.subject import Subject
 from tasks.anchor import AnchorComposition
 from tasks.base import UserError
@@ -18,7 +18,6 @@ from tasks.models.transformer import shapes
 from tasks.modular import ModularArithmetic
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "published_weights"
-MODULI = (2, 3, 53, 56, 113)
 
 
 def angles(p: int, k: int) -> Tensor:
@@ -29,51 +28,6 @@ def angles(p: int, k: int) -> Tensor:
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.mark.parametrize("p", MODULI)
-def test_the_basis_is_orthonormal_for_odd_and_even_moduli(p):
-    F = fourier.fourier_basis(p)
-    assert torch.allclose(F @ F.T, torch.eye(p, dtype=torch.float64), atol=1e-12, rtol=0)
-
-
-def test_the_basis_of_four_points_is_the_one_worked_by_hand():
-    half, root = 0.5, 0.5**0.5
-    by_hand = [
-        [half, half, half, half],
-        [root, 0, -root, 0],
-        [0, root, 0, -root],
-        [half, -half, half, -half],
-    ]
-    assert torch.allclose(fourier.fourier_basis(4), torch.tensor(by_hand, dtype=torch.float64), atol=1e-15)
-
-
-@pytest.mark.parametrize("p", [7, 8])
-def test_trig_directions_are_unit_orthogonal_and_point_along_the_sum(p):
-    directions = fourier.trig_directions(p)
-    for k in range(1, p // 2 + 1):
-        cosine = torch.cos(angles(p, k)[:, 0])
-        assert torch.allclose(directions[k - 1, 0], cosine / cosine.norm(), atol=1e-12)
-        if 2 * k < p:
-            sine = torch.sin(angles(p, k)[:, 0])
-            assert torch.allclose(directions[k - 1, 1], sine / sine.norm(), atol=1e-12)
-    flat = directions.flatten(0, 1)[: p - 1]  # for even p the last sine is 0
-    assert torch.allclose(flat @ flat.T, torch.eye(p - 1, dtype=torch.float64), atol=1e-12)
-
-
-@pytest.mark.parametrize("p", [7, 8])
-def test_trig_coefficients_from_the_spectrum_equal_products_with_the_directions(p):
-    table = noise(p * p, 3)
-    fast = fourier.trig_coefficients(fourier.spectrum_2d(table, p))
-    assert torch.allclose(fast, fourier.trig_directions(p) @ table, atol=1e-12)
-
-
-@pytest.mark.parametrize("p", [11, 12])
-def test_the_spectrum_keeps_sums_of_squares(p):
-    table = noise(p * p, 4, 2)
-    spectrum = fourier.spectrum_2d(table, p)
-    assert spectrum.shape == (p, p, 4, 2)
-    assert torch.allclose(spectrum.pow(2).sum((0, 1)), table.pow(2).sum(0))
 
 
 @pytest.mark.parametrize(("p", "weights"), [(13, {2: 3.0, 5: 1.0, 6: 2.0}), (12, {1: 1.0, 6: 2.0})])
@@ -233,7 +187,7 @@ def test_a_table_of_part_of_the_inputs_is_refused_with_what_to_do():
     with pytest.raises(UserError, match=r"got shape \(5, 2, 2\)"):
         fourier.power_spectrum.__wrapped__(torch.zeros(5, 2, 2))  # past the shape checks of the tests
     with pytest.raises(UserError, match="modulus p of at least 2"):
-        fourier.fourier_basis(1)
+        waves.fourier_basis(1)
 
 
 def test_tasks_without_a_circle_are_refused():

@@ -48,6 +48,7 @@ def test_the_keys_of_the_last_step_are_used_at_all_and_each_step_s_own_stand_bes
     assert found.generalised == found.memorised == Transition(after=0, by=100)
 
 
+@pytest.mark.slow
 def test_every_step_has_the_numbers_that_the_analysis_of_one_model_gives_there(growing) -> None:
     found = grokking.analyze(growing)
     for at, subject in zip(found.measures, growing, strict=True):
@@ -59,6 +60,13 @@ def test_every_step_has_the_numbers_that_the_analysis_of_one_model_gives_there(g
         assert at.sum_of_squares == pytest.approx(alone.sum_of_squares)
         assert at.trig_share == pytest.approx(alone.losses.trig_share, nan_ok=True)
         assert at.post_trig_share == pytest.approx(alone.readout.post_trig_share)
+
+
+def test_a_bar_counts_the_snapshots_where_one_is_asked_for(growing, capsys) -> None:
+    silent = grokking.analyze(growing)
+    assert capsys.readouterr() == ("", "")
+    assert grokking.analyze(growing, progress_bar=True).to_dict() == silent.to_dict()
+    assert "3/3 snapshots" in capsys.readouterr().out
 
 
 def test_an_empty_trajectory_is_refused() -> None:

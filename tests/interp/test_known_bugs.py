@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp import fourier, readout, restricted
+from interp import fourier, readout, restricted, waves
 from interp.addition import addition_table
 from interp.subject import Subject
 from tasks.base import UserError
@@ -80,14 +80,14 @@ def test_projections_use_the_whole_grid_and_only_the_mean_of_losses_the_split():
 
 def test_directions_of_the_sum_hold_no_difference():
     difference = torch.cos(2 * torch.pi * 2 / P * (A - B)).double().unsqueeze(1).expand(-1, P)
-    block = fourier.spectrum_2d(difference, P)[1:, 1:][2:4, 2:4]  # the whole 2 × 2 block of frequency 2
+    block = waves.spectrum_2d(difference, P)[1:, 1:][2:4, 2:4]  # the whole 2 × 2 block of frequency 2
     assert float(block.pow(2).sum() / difference.pow(2).sum()) == pytest.approx(1)
     assert restricted.trig_share(difference, P, [2]) < 1e-12
 
 
 def test_another_code_base_s_order_of_sine_and_cosine_is_another_basis():
     k, logits = 2, restricted.cosine_logits(P, {2: 1.0})
-    F, (cosine, _) = fourier.fourier_basis(P), restricted.key_directions(P, [k])
+    F, (cosine, _) = waves.fourier_basis(P), restricted.key_directions(P, [k])
 
     def explained(wave: Tensor) -> float:
         s = logits @ wave

@@ -120,7 +120,7 @@ def test_on_a_model_of_modular_arithmetic_it_agrees_with_fourier(operation, diff
     found = representation.analyze(subject)
     assert found.key_representations == tuple(f"frequency {k}" for k in theirs.key_frequencies)
     assert found.key_similarity == pytest.approx(theirs.cos_similarity)
-    assert found.logits_explained >= theirs.cos_variance
+    assert found.logits_explained > theirs.cos_variance - 1e-8  # of logits in float32, and in float64
     if not task.diff_vocab:  # random weights of the same shapes
         control = torch.tensor(theirs.control_cos_variance).double()
         assert torch.allclose(found.control_similarity[1:].pow(2).sum(), control)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interp import fourier, restricted
+from interp import fourier, restricted, waves
 from tasks.base import UserError
 
 
@@ -27,7 +27,7 @@ def targets(p: int) -> Tensor:
 
 @pytest.mark.parametrize(("p", "keys"), [(11, (2, 5)), (12, (1, 6))])
 def test_the_trig_part_is_a_projection_equal_to_the_whole_matrix(p, keys):
-    D = fourier.trig_directions(p)[[k - 1 for k in keys]].flatten(0, 1)
+    D = waves.trig_directions(p)[[k - 1 for k in keys]].flatten(0, 1)
     P, table = D.T @ D, noise(p * p, 4)
     part = restricted.trig_part(table, p, keys)
     torch.testing.assert_close(part, P @ table)

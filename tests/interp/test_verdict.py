@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from interp import counterfactual, fourier, interchange
+from interp import counterfactual, fourier, interchange, neuron_waves
+from interp.neuron_waves import Interference
 from interp.probe import examine
 from interp.relabelling import RelabellingResult
 from interp.statistics import Interval
 from interp.subject import Subject
-from interp.verdict import anchor_verdict, conclude, modular_verdict
+from interp.verdict import anchor_verdict, conclude, modular_verdict, perceptron_verdict
 from tasks.anchor import Anchor, AnchorComposition
 from tasks.models.constructed import clock, composer, lookup_table, mirror, pizza
 from tasks.models.parity_network import parity_network, parity_table
+from tasks.models.quadratic import circle_network
 from tasks.modular import ModularArithmetic
 from tasks.parity import SparseParity
 from tasks.presets import preset
@@ -133,6 +135,62 @@ def test_a_table_recited_in_full_is_no_circuit_although_cosines_explain_it() -> 
     assert found.cos_variance > 0.99  # all 11 frequencies are key
     performance = {"train_accuracy": 1.0, "test_accuracy": 1.0, "test_loss": 1e-6}
     assert modular_verdict(task, performance, found).solution == "undetermined"
+
+
+@pytest.mark.parametrize("n_neurons", [5, 7, 24])
+def test_a_perceptron_on_circles_generalises_by_periodic_features(n_neurons) -> None:
+    task = ModularArithmetic(p=67, form="pair", unordered=True)
+    subject = Subject.of(*circle_network(task, n_neurons), task)
+    verdict = conclude(subject, {"neuron_waves": neuron_waves.analyze(subject)})
+    assert verdict.solution == "generalising by periodic features"
+    assert f"{n_neurons} of {n_neurons} neurons have waves, of frequencies 1" in verdict.sentence
+
+
+def test_a_perceptron_on_too_few_circles_is_undetermined_although_its_neurons_are_waves() -> None:
+    task = ModularArithmetic(p=67, form="pair", unordered=True)
+    subject = Subject.of(*circle_network(task, 4), task)
+    assert conclude(subject, {"neuron_waves": neuron_waves.analyze(subject)}).solution == "undetermined"
+
+
+def test_random_weights_of_a_perceptron_are_undetermined() -> None:
+    task = ModularArithmetic(p=67, form="pair", unordered=True)
+    subject = Subject.of(*circle_network(task, 24), task).randomized(0)
+    verdict = conclude(subject, {"neuron_waves": neuron_waves.analyze(subject)})
+    assert verdict.solution == "undetermined"
+    assert "not fitted" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("changed", "doubt"),
+    [
+        ({"input_share": 0.89}, "one wave holds too little"),
+        ({"output_share": 0.89}, "one wave holds too little"),
+        ({"interference": Interference(accuracy=(0.5, 0.98), loss=(1.0, 1.0), margin=(0.0, 0.0))}, "do not answer"),
+    ],
+)
+def test_each_condition_on_waves_is_needed(changed, doubt) -> None:
+    task = ModularArithmetic(p=67, form="pair", unordered=True)
+    subject = Subject.of(*circle_network(task, 24), task)
+    found = replace(neuron_waves.analyze(subject), **changed)
+    assert f"it generalises, but {doubt}" in perceptron_verdict(task, subject.performance, found).sentence.replace(
+        "the neurons with waves ", ""
+    )
+
+
+def test_exchanged_output_angles_are_no_periodic_features() -> None:
+    task = ModularArithmetic(p=67, form="pair", unordered=True)
+    subject = Subject.of(*circle_network(task, 24), task)
+    exchanged = {**subject.params, "unembed.W_out": subject.params["unembed.W_out"].roll(5, 0)}
+    found = neuron_waves.analyze(subject.with_params(exchanged))
+    verdict = perceptron_verdict(task, subject.performance, found)
+    assert "do not write at twice the angle" in verdict.sentence
+
+
+def test_a_perceptron_that_guesses_what_it_was_not_shown_is_memorising() -> None:
+    task = ModularArithmetic(p=67, form="pair", unordered=True)
+    subject = Subject.of(*circle_network(task, 5), task)
+    performance = {"train_accuracy": 1.0, "test_accuracy": 0.01, "test_loss": 90.0}
+    assert perceptron_verdict(task, performance, neuron_waves.analyze(subject)).solution == "memorising"
 
 
 def test_generalising_without_the_fourier_analysis_says_what_is_missing() -> None:

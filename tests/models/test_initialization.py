@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from tasks import UserError
-from tasks.models.config import TransformerConfig
+from tasks.models import mlp
+from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.initialization import Initialization, initialize
 from tasks.models.transformer import forward, shapes
+from tasks.presets import preset
 
 ANCHOR = TransformerConfig(  # Zhang et al. 2024, appendix C, with every group of biases
     n_layers=2,
@@ -113,6 +115,54 @@ def test_weights_are_drawn_once_and_rounded_to_the_precision_asked_for():
 def test_an_unknown_scheme_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match="power, gain or progress_measures, got 'xavier'"):
         Initialization.from_dict({"scheme": "xavier"})
+
+
+EXPLORABLE = MLPConfig(
+    n_ctx=2, d_vocab=67, d_vocab_out=67, d_hidden=(24,), input="embedding", d_embed=500, tied_unembedding=True
+)
+
+
+def test_the_explorable_model_starts_with_the_published_norm():
+    init = preset("modular", "explorable").init
+    # the published weights are truncated at two standard deviations, which leaves 0.88 of one
+    for name, std in (
+        ("embed.W_E", (2 / 67) ** 0.5),
+        ("layers.0.W_in", 0.88 / 500**0.5),
+        ("unembed.W_out", 0.88 / 24**0.5),
+    ):
+        assert init.std(name, mlp.shapes(EXPLORABLE)[name], EXPLORABLE) == pytest.approx(std, rel=1e-3)
+    for seed in range(3):
+        params = initialize(mlp.shapes(EXPLORABLE), EXPLORABLE, init, seed, "float64")
+        assert sum(float(W.square().sum()) for W in params.values()) ** 0.5 == pytest.approx(37.4, abs=0.3)
+
+
+def test_a_circle_holds_cosine_and_sine_of_each_frequency_and_nothing_beyond_the_numbers():
+    config = MLPConfig(n_ctx=3, d_vocab=6, d_vocab_out=5, d_hidden=(3,), input="embedding", d_embed=4)
+    params, free = (
+        initialize(mlp.shapes(config), config, Initialization(circle=circle), 0, "float64") for circle in ((1, 2), ())
+    )
+    angle = 2 * math.pi / 5 * torch.arange(5, dtype=torch.float64)
+    expected = torch.stack([angle.cos(), angle.sin(), (2 * angle).cos(), (2 * angle).sin()], dim=1)
+    torch.testing.assert_close(params["embed.W_E"][:5], expected, rtol=0, atol=1e-14)
+    assert not params["embed.W_E"][5].any()
+    assert params["layers.0.W_in"].equal(free["layers.0.W_in"])
+
+
+@pytest.mark.parametrize(
+    ("circle", "fields", "message"),
+    [
+        ((1,), {}, r"expected an embedding of width 2 for circle \(1,\), got 4"),
+        ((1, 3), {}, "expected frequencies of at most 2 in circle for p = 5, got 3"),
+        ((1, 0), {}, "expected frequencies of at least 1 in circle, got 0"),
+        ((1,), {"input": "one_hot", "d_embed": None}, "expected a model with an embedding for circle"),
+    ],
+)
+def test_circles_that_do_not_fit_the_model_are_refused(circle, fields, message):
+    config = MLPConfig(
+        **{"n_ctx": 2, "d_vocab": 5, "d_vocab_out": 5, "d_hidden": (3,), "input": "embedding", "d_embed": 4} | fields
+    )
+    with pytest.raises(UserError, match=message):
+        initialize(mlp.shapes(config), config, Initialization(circle=circle), 0)
 
 
 @pytest.mark.slow

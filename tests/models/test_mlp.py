@@ -10,6 +10,7 @@ from tasks.base import UserError
 from tasks.models.config import MLPConfig
 from tasks.models.initialization import Initialization, initialize
 from tasks.models.mlp import forward, shapes
+from tasks.modular import ModularArithmetic
 from tasks.parity import SparseParity
 from tasks.training import TrainingConfig, train
 from tasks.training.objective import cross_entropy, performance
@@ -25,6 +26,26 @@ KINDS = {
     "one-hot, square": MLPConfig(n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(8,), input="one_hot", act_fn="square"),
     "tied embedding": MLPConfig(
         n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(8,), input="embedding", d_embed=5, tied_unembedding=True
+    ),
+    "wide tied embedding": MLPConfig(
+        n_ctx=2, d_vocab=7, d_vocab_out=6, d_hidden=(5,), input="embedding", d_embed=20, tied_unembedding=True
+    ),
+    "wide tied embedding, three layers, biases": MLPConfig(
+        n_ctx=3,
+        d_vocab=7,
+        d_vocab_out=7,
+        d_hidden=(5, 30, 4),
+        input="embedding",
+        d_embed=17,
+        tied_unembedding=True,
+        bias=True,
+        output_bias=True,
+    ),
+    "wide embedding, square": MLPConfig(
+        n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(6,), input="embedding", d_embed=9, act_fn="square"
+    ),
+    "wide embedding, one logit, width one": MLPConfig(
+        n_ctx=2, d_vocab=7, d_vocab_out=2, d_hidden=(1,), input="embedding", d_embed=9, one_logit=True
     ),
     "embedding, gelu, output bias": MLPConfig(
         n_ctx=3, d_vocab=7, d_vocab_out=4, d_hidden=(8,), input="embedding", d_embed=5, act_fn="gelu", output_bias=True
@@ -165,6 +186,70 @@ def test_looking_at_activations_changes_neither_logits_nor_gradients(config):
     assert dict(seen)["layers.0.hook_pre"] == (3, 11, config.d_hidden[0])
 
 
+WIDE = {name: config for name, config in KINDS.items() if name.startswith("wide")} | {
+    "published": MLPConfig(
+        n_ctx=2, d_vocab=67, d_vocab_out=67, d_hidden=(24,), input="embedding", d_embed=500, tied_unembedding=True
+    )
+}
+
+
+def wide_stack(config: MLPConfig, dtype: torch.dtype, batch: int, n_models: int = 3):
+    """Weights of usual size, so that rounding stays in proportion, and the rows of a table as every model's batch."""
+    init = Initialization(scheme="gain")
+    members = [initialize(shapes(config), config, init, seed) for seed in range(n_models)]
+    rng = torch.Generator().manual_seed(1)
+    params = {
+        name: torch.stack([member[name] for member in members]).to(dtype)
+        if members[0][name].any()
+        else torch.randn((n_models, *members[0][name].shape), generator=rng, dtype=dtype)
+        for name in members[0]
+    }
+    tokens = torch.randint(0, config.d_vocab, (1, batch, config.n_ctx), generator=rng)
+    return params, tokens.expand(n_models, -1, -1)
+
+
+@pytest.mark.parametrize("n_models", [1, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("config", WIDE.values(), ids=WIDE)
+def test_a_wide_table_met_once_per_token_gives_what_it_gives_once_per_example(config, dtype, tolerance, n_models):
+    params, tokens = wide_stack(config, dtype, 300, n_models)
+    params = {name: value.requires_grad_() for name, value in params.items()}
+    ours, theirs = (forward(params, tokens, config, **how) for how in ({}, {"tap": lambda name, value: value}))
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+    gradients = [torch.autograd.grad(logits.sin().mean(), list(params.values())) for logits in (ours, theirs)]
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch", [20, 66, 67, 911])
+def test_a_member_of_a_stack_of_the_published_size_is_as_if_alone_whatever_the_batch(dtype, batch):
+    config = WIDE["published"]
+    params, tokens = wide_stack(config, dtype, batch, 4)
+    together = results(params, tokens, config)
+    for m in range(4):
+        alone = results({name: value[m : m + 1] for name, value in params.items()}, tokens[:1], config)
+        assert all(torch.equal(ours[m : m + 1], theirs) for ours, theirs in zip(together, alone, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("batch", "width", "formed"), [(911, 24, False), (68, 24, False), (66, 24, True), (911, 501, True)]
+)
+def test_examples_meet_rows_of_the_table_only_where_the_batch_is_small_or_the_layer_wide(batch, width, formed):
+    config = replace(WIDE["published"], d_hidden=(width,))
+    params, tokens = wide_stack(config, torch.float32, batch, 1)
+    params = {name: value.requires_grad_() for name, value in params.items()}
+    kept = []
+
+    def keep(tensor):
+        kept.append(tuple(tensor.shape[-2:]))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward(params, tokens, config)
+    assert ((batch, config.d_embed) in kept) is formed
+
+
 def test_one_logit_is_two_logits_of_which_the_first_is_zero():
     z = torch.tensor([[-3.0], [0.5], [40.0], [-800.0]], requires_grad=True)
     targets = torch.tensor([0, 1, 0, 1])
@@ -193,6 +278,23 @@ def test_a_stack_learns_sparse_parity_and_each_member_is_as_if_alone():
     for run in runs:
         assert run.metrics[0]["test_accuracy"] < 0.8
         assert run.metrics[-1]["test_accuracy"] > 0.97
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_stack_with_a_wide_table_learns_addition_and_each_member_is_as_if_alone(dtype):
+    task = ModularArithmetic(p=11, form="pair", unordered=True, train_fraction=0.8)
+    config = MLPConfig(
+        n_ctx=2, d_vocab=11, d_vocab_out=11, d_hidden=(14,), input="embedding", d_embed=35, tied_unembedding=True
+    )
+    training = TrainingConfig(steps=100, learning_rate=2e-2, evaluate_every=100, snapshots=0, dtype=dtype)
+    init = Initialization(scheme="gain")
+    runs = train(task, config, init, training, seeds=range(3))
+    alone = train(task, config, init, training, seeds=[2])[0]
+    assert all(alone.params()[name].equal(value) for name, value in runs[2].params().items())
+    assert alone.metrics == runs[2].metrics
+    for run in runs:
+        assert run.metrics[0]["train_accuracy"] < 0.5
+        assert run.metrics[-1]["train_accuracy"] == 1
 
 
 @pytest.mark.parametrize(

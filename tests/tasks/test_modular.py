@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.base import Task, UserError
+from tasks.groups import GroupComposition
 from tasks.modular import ModularArithmetic
 
 OPERATIONS = (
@@ -100,6 +101,41 @@ def test_with_a_vocabulary_of_its_own_b_is_told_from_a_and_the_answers_stay():
     assert (equation.d_vocab, pair.d_vocab, pair.d_vocab_out) == (15, 14, 7)
     assert pair.all_targets().equal(ModularArithmetic(p=7).all_targets())
     assert ModularArithmetic.from_dict(pair.to_dict()) == pair
+
+
+def test_unordered_pairs_are_those_with_a_at_most_b():
+    task = ModularArithmetic(p=67, form="pair", unordered=True, train_fraction=0.4)
+    assert (task.n_pairs, len(task.train_set()), len(task.evaluation_sets()["test"])) == (2_278, 911, 1_367)
+    assert task.pairs.tolist() == [[a, b] for a in range(67) for b in range(a, 67)]
+    assert task.all_targets().equal(task.pairs.sum(1) % 67)
+    assert ModularArithmetic.from_dict(task.to_dict()) == task
+
+
+@pytest.mark.parametrize("operation", ["add", "multiply", "x2+y2", "x2+xy+y2"])
+def test_the_ordered_table_of_unordered_pairs_has_both_orders_in_the_same_part(operation):
+    task = ModularArithmetic(p=11, operation=operation, unordered=True, train_fraction=0.4)
+    whole = task.ordered
+    assert whole.pairs.equal(ModularArithmetic(p=11).pairs)
+    assert whole.all_targets().equal(whole.all_targets().view(11, 11).T.flatten())
+    mask = whole.train_mask.view(11, 11)
+    assert mask.equal(mask.T)
+    a, b = task.pairs.T
+    assert mask[a, b].equal(task.train_mask)
+
+
+def test_the_ordered_table_of_a_task_that_has_every_pair_is_itself():
+    for task in (ModularArithmetic(p=7), GroupComposition(group="S_3")):
+        assert task.ordered is task
+
+
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o not in ("add", "multiply", "x2+y2", "x2+xy+y2")])
+def test_only_pairs_of_a_commutative_operation_can_be_unordered(operation):
+    a, b = ModularArithmetic(p=7).pairs.T
+    asked = torch.stack([a, b], 1)[b > 0], torch.stack([b, a], 1)[b > 0]
+    task = ModularArithmetic(p=7, operation=operation, train_fraction=1.0)
+    assert not task.answers(asked[0]).equal(task.answers(asked[1]))
+    with pytest.raises(UserError, match=r"expected a commutative operation \(.*\) with unordered, got"):
+        ModularArithmetic(p=7, operation=operation, unordered=True)
 
 
 @pytest.mark.parametrize("split", ["random", "python_shuffle", "torch_randperm"])

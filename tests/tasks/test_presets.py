@@ -4,14 +4,16 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from tasks.base import UserError
-from tasks.models.initialization import Initialization
+from tasks.models.initialization import Initialization, initialize
 from tasks.models.transformer import count_parameters
 from tasks.modular import ModularArithmetic
 from tasks.parity import SparseParity
 from tasks.presets import PRESETS, SIZES, fitted, preset, usual_size
 from tasks.registry import TASKS, model_family, task_class
+from tasks.training import train
 
 
 def test_the_published_anchor_model_has_2_732_201_parameters():
@@ -60,7 +62,7 @@ def test_the_model_of_every_preset_fits_its_task(family, size):
 
 @pytest.mark.parametrize("family", [family for family in PRESETS if len(SIZES[family]) > 1])
 def test_presets_grow_from_tiny_to_paper(family):
-    presets = [preset(family, size) for size in SIZES[family] if size != "fast"]
+    presets = [preset(family, size) for size in SIZES[family] if size in ("tiny", "default", "paper")]
     shapes = [model_family(p.model).shapes(p.model) for p in presets]
     sizes = [sum(math.prod(shape) for shape in named.values()) for named in shapes]
     steps = [p.training.steps for p in presets]
@@ -75,6 +77,60 @@ def test_the_fast_setting_is_the_published_problem_and_model_until_it_is_solved(
     assert fast.training.learning_rate == 3 * paper.training.learning_rate
     with pytest.raises(UserError, match="expected a preset among tiny, default, paper for anchor, got 'fast'"):
         preset("anchor", "fast")
+
+
+@pytest.mark.parametrize(
+    ("size", "fraction", "n_train", "weights", "numbers"),
+    [
+        ("explorable", 0.4, 911, 67 * 500 + 2 * 500 * 24, (50_000, 1e-3, 1.0, ())),
+        ("circle", 0.3, 683, 67 * 2 + 20, (15_000, 1e-2, 1e-3, ("embed.W_E",))),
+    ],
+)
+def test_the_perceptrons_of_the_explorable_have_its_sizes_data_and_optimiser(size, fraction, n_train, weights, numbers):
+    p = preset("modular", size)
+    m, t = p.model, p.training
+    assert p.task == ModularArithmetic(p=67, form="pair", unordered=True, train_fraction=fraction)
+    assert len(p.task.train_set()) == n_train
+    assert sum(math.prod(shape) for shape in model_family(m).shapes(m).values()) == weights
+    assert (m.input, m.tied_unembedding, m.act_fn, m.bias, m.output_bias) == ("embedding", True, "relu", False, False)
+    assert (t.steps, t.learning_rate, t.weight_decay, t.frozen) == numbers
+    assert (t.batch_size, t.beta1, t.beta2, t.warmup_steps, t.decay) == (None, 0.9, 0.98, 0, "constant")
+    assert t.eps == pytest.approx(67 * 1e-8)  # of a loss that is 67 times the published one
+    assert t.dtype == "float64"
+
+
+def test_adam_on_a_multiple_of_the_loss_takes_the_same_steps_with_a_multiple_of_epsilon():
+    task = ModularArithmetic(p=5, form="pair", unordered=True, train_fraction=1.0)
+    p = preset("modular", "explorable")
+    model = replace(fitted(p.model, task), d_hidden=(6,), d_embed=8)
+    params = {
+        name: value.requires_grad_()
+        for name, value in initialize(model_family(model).shapes(model), model, p.init, 0, "float64").items()
+    }
+    training = replace(p.training, steps=20, evaluate_every=20)
+    run = train(task, model, p.init, training)[0]
+    theirs = torch.optim.AdamW(params.values(), lr=1e-3, betas=(0.9, 0.98), eps=1e-8, weight_decay=1.0)
+    examples = task.train_set()
+    for _ in range(20):
+        stack = {name: value.unsqueeze(0) for name, value in params.items()}
+        logits = model_family(model).forward(stack, examples.inputs[None], model)[0, :, 0]
+        loss = torch.nn.functional.cross_entropy(logits, examples.targets) / 67
+        theirs.zero_grad()
+        loss.backward()
+        theirs.step()
+    for name, value in run.params().items():
+        torch.testing.assert_close(value, params[name].detach(), rtol=0, atol=1e-12)
+
+
+def test_the_embedding_of_the_circle_preset_is_a_circle_that_training_leaves_alone():
+    p = preset("modular", "circle")
+    run = train(p.task, p.model, p.init, replace(p.training, steps=30, evaluate_every=30))[0]
+    angle = 2 * math.pi / 67 * torch.arange(67, dtype=torch.float64)
+    circle = torch.stack([angle.cos(), angle.sin()], dim=1)
+    before, after = run.params(0), run.params()
+    assert before["embed.W_E"].equal(after["embed.W_E"])
+    torch.testing.assert_close(after["embed.W_E"], circle, rtol=0, atol=1e-14)
+    assert not before["layers.0.W_in"].equal(after["layers.0.W_in"])
 
 
 def test_a_model_fitted_to_another_task_takes_its_vocabulary_and_keeps_the_rest():

@@ -165,6 +165,12 @@ def test_a_parameter_that_is_not_there_cannot_be_frozen():
         train(TASK, MODEL, Initialization(), short(TrainingConfig(frozen=("embed.W",))))
 
 
+def test_circles_that_do_not_fit_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="expected an embedding of width 2"):
+        train(TASK, MODEL, Initialization(circle=(1,)), short(TrainingConfig()), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "wrong", [{"l1_penalty": -1.0}, {"grokfast": -0.1}, {"grokfast_alpha": 1.0}, {"objective": "hinge"}]
 )

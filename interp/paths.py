@@ -1,0 +1,107 @@
+"""Paths through the last layer of a model of addition, cut one at a time: its heads, its MLP, and what goes past each.
+
+The answer position holds x before the last layer's attention, the heads add h, the MLP adds m:
+logits = (x + h + m) W_U with m = MLP(x + h). The paths are
+
+* *attention*: h of all heads, for the MLP and for the logits; and *head 0* …: that of one head;
+* *past attention*: x, the skip connection around attention, likewise;
+* *MLP*: m; and *past MLP*: x + h on its way to the logits alone, the skip connection around the MLP.
+
+Each is put to zero, to its mean over all pairs, or taken from other pairs (``interp.ablation``). Nanda et al. 2023
+(appendix A.1) give zero for attention (loss 24.3) and past attention (19.1), zero and mean past the MLP (9.1e-7 and
+7.3e-7, of 2.4e-7). In a model of one layer whose answer position is "=", x is the same on all pairs: its mean and
+another pair's value are its own, and only zero cuts that path. Control: the same paths with random weights.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.ablation import PartAblation, ablate, couples
+from interp.addition import AdditionTable, pair_logits
+from interp.subject import Subject
+from tasks.models.config import TransformerConfig
+from tasks.registry import model_family
+from tasks.training.objective import cross_entropy
+
+_CHUNK = 2048
+
+
+@torch.no_grad()
+def logits_after_attention(
+    subject: Subject, residual: Float[Tensor, "example d_model"]
+) -> Float[Tensor, "example d_vocab_out"]:
+    """The logits when the answer position holds this after the last layer's attention, in the weights' precision."""
+    config, params = _last_layer(subject)
+    logits = []
+    for chunk in residual.to(params["embed.W_E"].dtype).split(_CHUNK):
+
+        def tap(name: str, value: Tensor, chunk: Tensor = chunk) -> Tensor:
+            return chunk[None, :, None] if name == "blocks.0.hook_resid_mid" else value
+
+        tokens = torch.zeros(1, len(chunk), 1, dtype=torch.int64)
+        logits.append(model_family(config).forward(params, tokens, config, tap=tap)[0, :, 0])
+    return torch.cat(logits)
+
+
+def _last_layer(subject: Subject) -> tuple[TransformerConfig, dict[str, Tensor]]:
+    """The last layer as a model of its own, with next to nothing of an attention that will not be used."""
+    config, last = subject.config, f"blocks.{subject.config.n_layers - 1}."
+    params = {}
+    for name, value in subject.params.items():
+        if name.startswith("blocks.") and not name.startswith(last):
+            continue
+        part = name.rsplit(".", 1)[-1]
+        if part in ("W_Q", "W_K", "W_V"):
+            value = value[:1, :, :1]
+        elif part in ("W_O", "b_Q", "b_K", "b_V"):
+            value = value[:1, :1]
+        params[name.replace(last, "blocks.0.")] = value.unsqueeze(0)
+    return replace(config, n_layers=1, n_heads=1, d_head=1), params
+
+
+def path_ablations(subject: Subject, table: AdditionTable, *, seed: int = 0) -> dict[str, PartAblation]:
+    """Each path cut, by its name; without ``W_L`` not those around the MLP.
+
+    Args:
+        subject: whose table it is.
+        table: of ``interp.addition``.
+        seed: of the pairs drawn.
+    """
+    attn, dtype = f"blocks.{subject.config.n_layers - 1}.attn", subject.params["embed.W_E"].dtype
+    past, W_O = table.past_attention.to(dtype), subject.params[f"{attn}.W_O"]
+    heads = torch.matmul(table.heads.to(dtype).transpose(0, 1), W_O)
+    attention = heads.sum(0)
+    whole = past + attention + subject.params.get(f"{attn}.b_O", torch.zeros(()))
+    parts = {"attention": attention, "past attention": past}
+    parts |= {f"head {head}": part for head, part in enumerate(heads)}
+    drawn = couples(len(table.targets), seed)
+
+    def logits(residual: Tensor) -> Tensor:
+        return logits_after_attention(subject, residual)[:, : table.p]
+
+    found = {name: ablate(part, whole - part, table.targets, drawn, logits) for name, part in parts.items()}
+    if (through := table.neuron_logits) is not None:
+        around = table.logits - through
+        found["MLP"] = ablate(through, around, table.targets, drawn)
+        found["past MLP"] = ablate(around, through, table.targets, drawn)
+    return found
+
+
+def head_losses(subject: Subject, table: AdditionTable) -> Float[Tensor, "layer head"]:
+    """Loss over all pairs with one head's output at zero, for every head of every layer; one forward pass each."""
+    losses = [
+        [_without_head(subject, table, layer, head) for head in range(subject.config.n_heads)]
+        for layer in range(subject.config.n_layers)
+    ]
+    return torch.tensor(losses, dtype=torch.float64)
+
+
+def _without_head(subject: Subject, table: AdditionTable, layer: int, head: int) -> float:
+    name = f"blocks.{layer}.attn.W_O"
+    W_O = subject.params[name].clone()
+    W_O[head] = 0
+    logits = pair_logits(subject.with_params({**subject.params, name: W_O}), table.inputs)
+    return float(cross_entropy(logits[:, : table.p], table.targets).mean())

@@ -1,0 +1,171 @@
+"""Measures of a parity sweep's snapshots: a table with one row per run and step, for ``interp.foresight``.
+
+* ``weights.…``: read off the weights, the subnetwork also off the training set. They know neither the rule nor any
+  test example.
+* ``rule.…``: read off the weights by one who knows which bits are relevant.
+* ``train.…``: loss and error on the training set at the last evaluation up to the step.
+
+The Fourier–Walsh coefficient of the relevant bits is left out: on fresh inputs it is the test accuracy under another
+name, and on the training set the train accuracy.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.cells import AXES, succeeded
+from interp.condensation import condensation
+from interp.fourier import gini
+from interp.parity import relevant_share
+from interp.rank import participation_ratio, singular_values, stable_rank
+from interp.regimes import LOSS_FLOOR, transitions
+from interp.subject import Subject
+from interp.subnetwork import Layer, smallest_size
+from interp.thresholds import FITTED
+from tasks.base import Examples, Task, UserError
+from tasks.models.config import MLPConfig
+from tasks.parity import SparseParity
+from tasks.training.run import Run
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+else:
+    DataFrame = Any  # pandas loads where a table is made
+
+_LEAST = 1e-12  # of a norm, so that a weight that decayed to nothing has a logarithm
+_ERROR_FLOOR = 1e-4  # below one wrong answer in any training set here
+
+
+def snapshots(table: DataFrame, out: str | Path, *, reached: float = FITTED) -> DataFrame:
+    """One row per run and snapshot of a sweep: where it stands, the measures, and when the run generalises.
+
+    Columns: ``path``, ``seed``, ``step``, the sweep's axes, the measures under the names above, and two that are no
+    features: ``train_accuracy``, and ``generalised``, the first logged step with a test accuracy of ``reached``,
+    infinite where there is none. That column alone looks at the test set. Cells that failed are left out.
+
+    Args:
+        table: of the sweep, as ``tasks.sweep.table`` gives.
+        out: the sweep's folder.
+        reached: test accuracy from which a run counts as having generalised.
+
+    Raises:
+        UserError: a run of another task or architecture than a sparse parity in an MLP of one hidden layer.
+    """
+    import pandas as pd
+
+    names = [name for name in table if name.startswith(AXES)]
+    rows = []
+    for fine, cell in zip(succeeded(table), table.to_dict("records"), strict=True):
+        if not fine:
+            continue
+        run = Run.load(Path(out) / cell["path"])
+        metrics = run.metrics
+        kept = {name: cell[name] for name in ("path", "seed", *names)}
+        when = {"generalised": transitions(metrics, reached)["test_reached"]}
+        for step in run.steps:
+            rows.append(kept | {"step": step} | when | _on_train(metrics, step) | _of_weights(run, step))
+    return pd.DataFrame(rows)
+
+
+def weight_measures(
+    W_in: Float[Tensor, "bit neuron"], w_out: Float[Tensor, " neuron"], constant: Float[Tensor, " neuron"] | None = None
+) -> dict[str, float]:
+    """How large, how unequal and how alike the weights of one hidden layer are, without knowing the rule.
+
+    Norms are log10 of Frobenius norms; ``bit_gini`` and ``largest_bit`` are of the bits' squared weights,
+    ``neuron_gini`` of ‖w_in‖·|w_out|; the others are those of ``interp.rank`` and ``interp.condensation``. A network of
+    zeros has no shares: NaN.
+
+    Args:
+        W_in: input weights. ``constant``: those of a constant input, if there is one.
+        w_out: what each neuron adds to the logit of answer 1 less that of answer 0.
+    """
+    mass, singular, alike = W_in.double().square().sum(1), singular_values(W_in), condensation(W_in)
+    measures = {
+        "log_input_norm": _log10(float(mass.sum().sqrt())),
+        "log_output_norm": _log10(float(w_out.double().norm())),
+        "bit_gini": gini(mass),
+        "largest_bit": float(mass.max() / mass.sum()),
+        "neuron_gini": gini(W_in.double().norm(dim=0) * w_out.double().abs()),
+        "stable_rank": stable_rank(singular),
+        "participation_ratio": participation_ratio(singular),
+        "mean_absolute_cosine": alike.mean_absolute_cosine,
+        "condensed_share": alike.condensed_share,
+    }
+    return measures if constant is None else measures | {"log_constant_norm": _log10(float(constant.double().norm()))}
+
+
+def rule_measures(W_in: Float[Tensor, "bit neuron"], relevant: Sequence[int]) -> dict[str, float]:
+    """How much of the bits' squared weights lies on the relevant ones; masses as log10.
+
+    >>> import torch
+    >>> rule_measures(torch.tensor([[3.0], [1.0]]), (0,))["relevant_share"]
+    0.9
+    """
+    mass = W_in.double().square().sum(1)
+    inside = float(mass[list(relevant)].sum())
+    return {
+        "relevant_share": relevant_share(W_in, relevant),
+        "log_relevant_mass": _log10(inside),
+        "log_distractor_mass": _log10(float(mass.sum()) - inside),
+    }
+
+
+def _of_weights(run: Run, step: int) -> dict[str, float]:
+    task, config = run.task, run.config.model
+    if not isinstance(task, SparseParity) or not isinstance(config, MLPConfig) or len(config.d_hidden) != 1:
+        raise UserError(f"expected a sparse parity in an MLP of one hidden layer, {run.path} is another run")
+    params = {name: value.double() for name, value in run.params(step).items()}
+    W_in, W_U = params["layers.0.W_in"], params["unembed.W_U"]
+    w_out = W_U[:, 0] if W_U.shape[1] == 1 else W_U[:, 1] - W_U[:, 0]
+    bits, rest = W_in[: task.n_bits], W_in[task.n_bits :]
+    found = weight_measures(bits, w_out, rest[0] if len(rest) else None)
+    return (
+        {f"weights.{name}": value for name, value in found.items()}
+        | {"weights.subnetwork_share": _subnetwork_share(run, params, w_out)}
+        | {f"rule.{name}": value for name, value in rule_measures(bits, range(task.k)).items()}
+    )
+
+
+def _subnetwork_share(run: Run, params: Mapping[str, Tensor], w_out: Tensor) -> float:
+    """Of all neurons, the share that the smallest subnetwork needs to be as accurate on the training set."""
+    train, subject = _train_set(run.task), Subject.of(run.config.model, params, run.task)
+    _, seen = subject.activations(train.inputs, ["layers.0.hook_post"])
+    b_U = params.get("unembed.b_U")
+    layer = Layer(
+        contributions=seen["layers.0.hook_post"] * w_out,
+        norms=params["layers.0.W_in"][: run.task.n_ctx].norm(dim=0),
+        bias=0.0 if b_U is None else float(b_U[-1] - b_U[0] if len(b_U) > 1 else b_U[0]),
+    )
+    accuracy = (layer.top_answers() == train.targets.unsqueeze(1)).double().mean(0)
+    return smallest_size(accuracy) / len(w_out)
+
+
+@lru_cache(maxsize=16)
+def _train_set(task: Task) -> Examples:
+    return task.train_set()
+
+
+def _on_train(metrics: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
+    """Loss and accuracy on the training set at the last evaluation up to a step; NaN where there was none."""
+    logged = [row for row in metrics if row["step"] <= step]
+    last = logged[-1] if logged else {}
+    loss, accuracy = (_number(last.get(f"train_{name}")) for name in ("loss", "accuracy"))
+    return {
+        "train_accuracy": accuracy,
+        "train.log_loss": _log10(loss + LOSS_FLOOR),
+        "train.log_error": _log10(1 - accuracy + _ERROR_FLOOR),
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _log10(value: float) -> float:
+    return math.log10(max(value, _LEAST)) if not math.isnan(value) else math.nan
