@@ -97,8 +97,9 @@ def angles(result: NeuronWavesResult) -> "go.Figure":
     if len(result.frequencies) > MOST_STARS:
         caption += f" The {MOST_STARS} strongest of {len(result.frequencies)} frequencies."
     figure.update_polars(radialaxis={"visible": False, "range": [0, 1.08]}, angularaxis={"dtick": 45})
+    figure.update_annotations(yshift=26)  # above the label of 90°
     _finish(figure, "Where neurons read and write", caption, height=170 + 330 * rows)
-    figure.update_layout(width=max(560, 320 * columns), legend={**_LEGEND, "y": 1 + 0.16 / rows})
+    figure.update_layout(width=max(720, 320 * columns), legend={**_LEGEND, "y": 1 + 0.2 / rows})
     return figure
 
 
