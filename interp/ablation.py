@@ -235,7 +235,7 @@ def neuron_ablations(table: AdditionTable, keys: Sequence[int], *, seed: int = 0
     sets = {k: (frequency == k) & (explained > EXPLAINED) for k in keys}
     control, found = _random_neurons(table, sets, drawn, seed), {}
     for k, own in sets.items():
-        part = A @ torch.where(own.unsqueeze(1), W_L, 0.0)
+        part = A[:, own] @ W_L[own]
         ours = ablate(part, L - part, table.targets, drawn)
         found[k] = NeuronAblation(
             zero=ours.zero,

@@ -155,14 +155,15 @@ def _table(subject: Subject, dtype: torch.dtype) -> AdditionTable:
     if config.d_mlp is not None:
         names += [f"{block}.mlp.hook_pre", f"{block}.mlp.hook_post"]
     cast, edits = subject.with_params(params), at_answer(subject)
-    inputs, logits, found = task.all_inputs()[order], [], {name: [] for name in names}
-    for chunk in inputs.split(_CHUNK):
-        chunk_logits, activations = cast.activations(chunk, names, edits)
-        logits.append(chunk_logits[:, :p])
-        activations[names[0]] = activations[names[0]].transpose(1, 2)
-        for name, value in activations.items():
-            found[name].append(value[:, at if value.shape[1] > 1 else 0].clone())  # other positions are let go
-    attention, past_attention, heads, *neurons = (torch.cat(found[name]).double() for name in names)
+    inputs, tables = task.all_inputs()[order], {}
+    for start, chunk in zip(range(0, p * p, _CHUNK), inputs.split(_CHUNK), strict=True):
+        logits, found = cast.activations(chunk, names, edits)
+        found |= {"logits": logits[:, None, :p], names[0]: found[names[0]].transpose(1, 2)}
+        for name, value in found.items():
+            if not start:
+                tables[name] = torch.empty(p * p, *value.shape[2:], dtype=torch.float64)
+            tables[name][start : start + len(chunk)] = value[:, at if value.shape[1] > 1 else 0]
+    attention, past_attention, heads, *neurons = (tables[name] for name in names)
     direct = None
     if neurons:
         W_U = params["unembed.W_U"] if "unembed.W_U" in params else params["embed.W_E"].T
@@ -173,7 +174,7 @@ def _table(subject: Subject, dtype: torch.dtype) -> AdditionTable:
         targets=task.all_targets()[order],
         train=task.train_mask[order],
         embedding=params["embed.W_E"][:p].double(),
-        logits=torch.cat(logits).double(),
+        logits=tables["logits"],
         attention=attention,
         past_attention=past_attention,
         heads=heads,

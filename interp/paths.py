@@ -26,7 +26,7 @@ from tasks.models.config import TransformerConfig
 from tasks.registry import model_family
 from tasks.training.objective import cross_entropy
 
-_CHUNK = 2048
+_CHUNK = 4096
 
 
 @torch.no_grad()
@@ -34,6 +34,8 @@ def logits_after_attention(
     subject: Subject, residual: Float[Tensor, "example d_model"]
 ) -> Float[Tensor, "example d_vocab_out"]:
     """The logits when the answer position holds this after the last layer's attention, in the weights' precision."""
+    if len(residual) > 1 and (residual == residual[0]).all():  # as without attention to anything but "="
+        return logits_after_attention(subject, residual[:1]).expand(len(residual), -1)
     config, params = _last_layer(subject)
     logits = []
     for chunk in residual.to(params["embed.W_E"].dtype).split(_CHUNK):
@@ -74,15 +76,16 @@ def path_ablations(subject: Subject, table: AdditionTable, *, seed: int = 0) -> 
     past, W_O = table.past_attention.to(dtype), subject.params[f"{attn}.W_O"]
     heads = torch.matmul(table.heads.to(dtype).transpose(0, 1), W_O)
     attention = heads.sum(0)
-    whole = past + attention + subject.params.get(f"{attn}.b_O", torch.zeros(()))
-    parts = {"attention": attention, "past attention": past}
-    parts |= {f"head {head}": part for head, part in enumerate(heads)}
+    bias = subject.params.get(f"{attn}.b_O", torch.zeros(()))
+    whole = past + attention + bias
+    cut = {"attention": (attention, past + bias), "past attention": (past, attention + bias)}
+    cut |= {f"head {head}": (part, whole - part) for head, part in enumerate(heads)}
     drawn = couples(len(table.targets), seed)
 
     def logits(residual: Tensor) -> Tensor:
         return logits_after_attention(subject, residual)[:, : table.p]
 
-    found = {name: ablate(part, whole - part, table.targets, drawn, logits) for name, part in parts.items()}
+    found = {name: ablate(part, rest, table.targets, drawn, logits) for name, (part, rest) in cut.items()}
     if (through := table.neuron_logits) is not None:
         around = table.logits - through
         found["MLP"] = ablate(through, around, table.targets, drawn)
