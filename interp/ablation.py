@@ -37,7 +37,7 @@ from tasks.base import UserError, generator
 from tasks.training.objective import cross_entropy
 
 N_DRAWS = 10
-N_SHOWN = 512
+N_SHOWN = 256
 """Pairs of a draw."""
 
 Logits = Callable[[Tensor], Tensor]

@@ -6,7 +6,7 @@ reads a + b. Other operations have no such circle in the order of their numbers 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -154,15 +154,21 @@ def _table(subject: Subject, dtype: torch.dtype) -> AdditionTable:
     names = ["blocks.0.attn.hook_pattern", f"{block}.hook_resid_pre", f"{block}.attn.hook_z"]
     if config.d_mlp is not None:
         names += [f"{block}.mlp.hook_pre", f"{block}.mlp.hook_post"]
-    cast, edits = subject.with_params(params), at_answer(subject)
-    inputs, tables = task.all_inputs()[order], {}
-    for start, chunk in zip(range(0, p * p, _CHUNK), inputs.split(_CHUNK), strict=True):
-        logits, found = cast.activations(chunk, names, edits)
-        found |= {"logits": logits[:, None, :p], names[0]: found[names[0]].transpose(1, 2)}
-        for name, value in found.items():
-            if not start:
-                tables[name] = torch.empty(p * p, *value.shape[2:], dtype=torch.float64)
-            tables[name][start : start + len(chunk)] = value[:, at if value.shape[1] > 1 else 0]
+    cast, inputs = subject.with_params(params), task.all_inputs()[order]
+    rows, tables = slice(0), {}
+
+    def keep(name: str, value: Tensor) -> Tensor:
+        by_position = value.transpose(1, 2) if name == names[0] else value
+        here = by_position[:, at if by_position.shape[1] > 1 else 0]
+        if name not in tables:
+            tables[name] = torch.empty(p * p, *here.shape[1:], dtype=torch.float64)
+        tables[name][rows] = here
+        return value
+
+    edits = {name: partial(keep, name) for name in names} | at_answer(subject)
+    for start in range(0, p * p, _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        keep("logits", cast.logits(inputs[rows], edits)[:, None, :p])
     attention, past_attention, heads, *neurons = (tables[name] for name in names)
     direct = None
     if neurons:
