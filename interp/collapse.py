@@ -27,6 +27,7 @@ from interp.result import Result, Takes
 from interp.subject import Subject
 from tasks.base import UserError
 from tasks.registry import model_family
+from tasks.training.objective import margins
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -74,14 +75,6 @@ def collapse_margins(precision: torch.dtype, n_logits: int) -> tuple[float, floa
     """
     lowest = math.log(2 / torch.finfo(precision).eps)
     return lowest, lowest + math.log(n_logits - 1)
-
-
-def margins(
-    logits: Float[Tensor, "example d_vocab_out"], targets: Int[Tensor, " example"]
-) -> Float[Tensor, " example"]:
-    """The logit of the right answer minus the largest other: negative where the answer is wrong."""
-    right = targets.unsqueeze(-1)
-    return (logits.gather(-1, right) - logits.scatter(-1, right, -torch.inf).amax(-1, keepdim=True)).squeeze(-1)
 
 
 def cosine(u: Float[Tensor, "..."], v: Float[Tensor, "..."]) -> float:

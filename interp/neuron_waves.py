@@ -25,7 +25,7 @@ from interp.fourier import logit_variance
 from interp.result import Result, Takes
 from interp.subject import Subject
 from interp.two_matrices import Collapsed, Waves, collapsed, one_table, strongest_waves
-from tasks.training.objective import cross_entropy
+from tasks.training.objective import cross_entropy, margins
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -235,12 +235,10 @@ def _centred(logits: Float[Tensor, "pairs p"]) -> Float[Tensor, "pairs p"]:
 
 
 def _knowledge(logits: Float[Tensor, "pairs p"], answers: Int[Tensor, " pairs"]) -> tuple[float, float, float]:
-    right = logits.gather(1, answers.unsqueeze(1)).squeeze(1)
-    wrong = logits.scatter(1, answers.unsqueeze(1), -math.inf).amax(1)
     return (
         float((logits.argmax(1) == answers).double().mean()),
         float(cross_entropy(logits, answers).mean()),
-        float((right - wrong).mean()),
+        float(margins(logits, answers).mean()),
     )
 
 

@@ -45,7 +45,8 @@ COSINES = 0.90
 
 
 WAVES = 0.90
-"""Share of a neuron's weights that one wave must hold, on both sides of it, and resultant of the doubled angles."""
+"""Share of a neuron's weights that one wave must hold, on both sides of it; share of neurons that write the frequency
+they read; and resultant of the doubled angles."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,9 +70,9 @@ MODULAR_RULE = (
 )
 PERIODIC_RULE = (
     f"periodic features: test accuracy ≥ {FITTED}, the neurons with waves answer ≥ {FITTED} of all pairs by "
-    f"themselves, one wave of one frequency holds ≥ {WAVES} of what they read and of what they write, and they write "
-    f"at twice the angle they read at (resultant ≥ {WAVES}; exchanged angles p ≤ {PLACEBO}); memorising: as for "
-    "transformers"
+    f"themselves, one wave holds ≥ {WAVES} of what they read and one ≥ {WAVES} of what they write, of the same "
+    f"frequency in ≥ {WAVES} of them, and they write at twice the angle they read at (resultant ≥ {WAVES}; exchanged "
+    f"angles p ≤ {PLACEBO}); memorising: as for transformers"
 )
 
 
@@ -220,9 +221,11 @@ def perceptron_verdict(task: ModularArithmetic, performance: Mapping[str, float]
     """Periodic features or memorising, by ``PERIODIC_RULE``."""
     waves = {
         "one wave holds too little of the neurons' weights": min(result.input_share, result.output_share) >= WAVES,
+        "neurons read one frequency and write another": result.same_frequency >= WAVES,
         "neurons do not write at twice the angle they read at": result.doubling.resultant >= WAVES
         and result.doubling.p_value <= PLACEBO,
-        "the neurons with waves do not answer by themselves": result.interference.accuracy[-1:] >= (FITTED,),
+        "the neurons with waves do not answer by themselves": bool(result.frequencies)
+        and result.interference.accuracy[-1] >= FITTED,
     }
     failed = next((doubt for doubt, holds in waves.items() if not holds), None)
     doubt = _unlearned(performance) or (failed and f"it generalises, but {failed}")

@@ -19,8 +19,8 @@ class GradientRules:
 
     * ``l1_penalty`` c: g ← g + c·sign(w), the gradient of c·Σ|w| over what ``decayed`` names;
     * ``frozen``: g ← 0 there;
-    * ``grokfast`` λ, α: h ← α h + (1−α) g, beginning as the first g; g ← g + λ h (Lee et al. 2024, algorithm 2);
-    * ``perpendicular``: per tensor, g⊥ = g − (w·g / w·w) w at the length of g (Prieto et al. 2025, section 5).
+    * ``grokfast`` λ, α: h ← α h + (1−α) g, beginning as the first g; g ← g + λ h (Lee et al. 2024);
+    * ``perpendicular``: per tensor, g⊥ = g − (w·g / w·w) w at the length of g (Prieto et al. 2025).
 
     Attributes:
         average: [model, n] h, or ``None`` without Grokfast.

@@ -31,6 +31,14 @@ def cross_entropy(
     return _CrossEntropy.apply(logits, targets)
 
 
+def margins(
+    logits: Float[Tensor, "example d_vocab_out"], targets: Int[Tensor, " example"]
+) -> Float[Tensor, " example"]:
+    """The logit of the right answer minus the largest other: negative where the answer is wrong."""
+    right = targets.unsqueeze(-1)
+    return (logits.gather(-1, right) - logits.scatter(-1, right, -torch.inf).amax(-1, keepdim=True)).squeeze(-1)
+
+
 def squared_error(
     outputs: Float[Tensor, "*rest example d_out"], targets: Float[Tensor, "*rest example d_out"]
 ) -> Float[Tensor, "*rest example"]:

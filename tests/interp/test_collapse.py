@@ -22,6 +22,7 @@ from tasks.models.initialization import Initialization, initialize
 from tasks.modular import ModularArithmetic
 from tasks.parity import SparseParity
 from tasks.regression import SineRegression
+from tasks.training.objective import margins
 
 TASK = ModularArithmetic(p=7, train_fraction=0.6, form="pair")
 ONE_HOT = {"n_ctx": 2, "d_vocab": 7, "d_vocab_out": 7, "input": "one_hot"}
@@ -90,7 +91,7 @@ def test_torch_s_own_loss_is_zero_where_ours_is_and_not_below_the_lowest_thresho
     assert 500 < int(found.loss_is_zero.sum()) < 3500
     assert (loss[found.loss_is_zero] == 0).all()
     lowest, highest = collapse.collapse_margins(torch.float32, 113)
-    of_right = collapse.margins(logits, targets)
+    of_right = margins(logits, targets)
     assert (loss[of_right < lowest - 1e-4] > 0).all()
     assert found.loss_is_zero[of_right > highest + 1e-4].all()
 
@@ -104,11 +105,6 @@ def test_a_sum_that_collapsed_on_a_wrong_answer_has_a_loss() -> None:
 def test_equal_largest_logits_have_not_collapsed() -> None:
     found = collapse.collapsed(torch.tensor([[90.0, 90.0, 0.0]]), torch.tensor([0]), torch.bfloat16)
     assert not found.sum_is_one
-
-
-def test_margins_are_of_the_right_answer_over_the_runner_up() -> None:
-    logits = torch.tensor([[3.0, 1.0, -2.0], [3.0, 1.0, -2.0]])
-    assert collapse.margins(logits, torch.tensor([0, 2])).tolist() == [2.0, -5.0]
 
 
 def test_the_gradient_of_two_linear_layers_is_that_worked_out_by_hand() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from interp import counterfactual, fourier, interchange, neuron_waves
+from interp.angles import Doubling
 from interp.neuron_waves import Interference
 from interp.probe import examine
 from interp.relabelling import RelabellingResult
@@ -22,6 +23,7 @@ from tasks.training import train
 
 ANCHORS = AnchorComposition(key_low=20, key_high=39, sequence_length=5, d_vocab=64, split_modulus=7)
 ADDITION = ModularArithmetic(p=23, train_fraction=0.4)
+DOUBLED = Doubling(deviation=1.0, resultant=0.99, permuted_deviation=90.0, permuted_resultant=0.2, p_value=0.001)
 
 
 def knows_the_exception(task: AnchorComposition):
@@ -165,6 +167,9 @@ def test_random_weights_of_a_perceptron_are_undetermined() -> None:
     [
         ({"input_share": 0.89}, "one wave holds too little"),
         ({"output_share": 0.89}, "one wave holds too little"),
+        ({"same_frequency": 0.89}, "neurons read one frequency and write another"),
+        ({"doubling": replace(DOUBLED, resultant=0.89)}, "neurons do not write at twice"),
+        ({"doubling": replace(DOUBLED, p_value=0.06)}, "neurons do not write at twice"),
         ({"interference": Interference(accuracy=(0.5, 0.98), loss=(1.0, 1.0), margin=(0.0, 0.0))}, "do not answer"),
     ],
 )

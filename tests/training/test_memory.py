@@ -1,12 +1,16 @@
 """What a stack is said to take against what it takes, and stacks that are split to fit."""
 
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from tasks.base import UserError
+from tasks.presets import preset
+from tasks.registry import model_family
 from tasks.training import train
 from tasks.training.memory import largest_stack, model_bytes, parse_bytes
 from tasks.training.run import Run
@@ -84,6 +88,21 @@ def test_the_largest_stack_that_fits_is_the_budget_over_one_models_share(modular
         assert largest_stack(modular.task, modular.model, modular.training, budget) == models
     with pytest.raises(UserError, match="expected memory for one model"):
         largest_stack(modular.task, modular.model, modular.training, each - 1)
+
+
+def test_an_average_of_the_gradients_takes_a_copy_of_the_parameters_more(modular):
+    settings = (modular.task, modular.model)
+    plain, averaging = (replace(modular.training, grokfast=strength) for strength in (0.0, 2.0))
+    shapes = model_family(modular.model).shapes(modular.model)
+    a_copy = 4 * sum(math.prod(shape) for shape in shapes.values())
+    assert model_bytes(*settings, averaging) - model_bytes(*settings, plain) == a_copy
+
+
+@pytest.mark.parametrize(("objective", "loss_dtype"), [("stablemax", "float64"), ("stablemax", "float32")])
+def test_an_objective_of_several_operations_saves_more_than_cross_entropy(objective, loss_dtype):
+    paper = preset("modular", "paper")
+    other = replace(paper.training, objective=objective, loss_dtype=loss_dtype)
+    assert model_bytes(paper.task, paper.model, other) > 1.05 * model_bytes(paper.task, paper.model, paper.training)
 
 
 def test_models_that_do_not_fit_together_train_one_stack_after_the_other_to_the_same_bits(modular):

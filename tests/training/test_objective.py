@@ -5,13 +5,18 @@ import math
 import pytest
 import torch
 
-from tasks.training.objective import cross_entropy, losses, performance, squared_error
+from tasks.training.objective import cross_entropy, losses, margins, performance, squared_error
 
 
 def test_the_loss_of_equal_logits_is_the_logarithm_of_their_number():
     assert cross_entropy(torch.zeros(2, 201), torch.tensor([0, 7])).tolist() == pytest.approx(
         [math.log(201)] * 2, rel=1e-15
     )
+
+
+def test_margins_are_of_the_right_answer_over_the_runner_up() -> None:
+    logits = torch.tensor([[3.0, 1.0, -2.0], [3.0, 1.0, -2.0]])
+    assert margins(logits, torch.tensor([0, 2])).tolist() == [2.0, -5.0]
 
 
 @pytest.mark.parametrize("loss", [1e-6, 1e-9, 1e-12])
