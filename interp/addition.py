@@ -172,8 +172,7 @@ def _table(subject: Subject, dtype: torch.dtype) -> AdditionTable:
     attention, past_attention, heads, *neurons = (tables[name] for name in names)
     direct = None
     if neurons:
-        W_U = params["unembed.W_U"] if "unembed.W_U" in params else params["embed.W_E"].T
-        direct = params[f"{block}.mlp.W_out"].double() @ W_U[:, :p].double()
+        direct = params[f"{block}.mlp.W_out"].double() @ unembedding(cast, p)[0]
     return AdditionTable(
         p=p,
         inputs=inputs,
@@ -189,6 +188,13 @@ def _table(subject: Subject, dtype: torch.dtype) -> AdditionTable:
         direct=direct,
         linear=config.normalization == "none",
     )
+
+
+def unembedding(subject: Subject, p: int) -> tuple[Float[Tensor, "d_model p"], Float[Tensor, " p"]]:
+    """W_U and b_U of the p numbers in float64: a tied W_U is W_Eᵀ, a missing b_U zero."""
+    params = subject.params
+    W_U = params["unembed.W_U"] if "unembed.W_U" in params else params["embed.W_E"].T
+    return W_U[:, :p].double(), params.get("unembed.b_U", torch.zeros(p))[:p].double()
 
 
 def at_answer(subject: Subject) -> dict[str, Edit]:

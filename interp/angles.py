@@ -15,11 +15,6 @@ from tasks.base import generator
 _DRAWS = 999
 
 
-def resultant(angles: Float[Tensor, " n"]) -> float:
-    """Mean resultant length |mean e^{iα}| of angles: 1 where all are equal, about √(π/4n) for random ones."""
-    return float(torch.exp(1j * angles.double()).mean().abs()) if len(angles) else math.nan
-
-
 def evenness(angles: Float[Tensor, " n"]) -> float:
     """How evenly angles stand around the circle: e^H/n, H the entropy of the gaps between neighbours as shares of 2π.
 
@@ -41,7 +36,8 @@ class Doubling(Result):
     """Whether neurons write at twice the angle that they read at.
 
     ``deviation`` is the mean of |ψ − 2φ|, each taken around the circle, in degrees: 0 where angles double, 90 for
-    random ones. ``resultant`` is the mean resultant length of ψ − 2φ. ``permuted_…`` are their means over random
+    random ones. ``resultant`` is the mean resultant length |mean e^{i(ψ−2φ)}|: 1 where all are equal, about √(π/4n)
+    for n random ones. ``permuted_…`` are their means over random
     exchanges of the output angles between the neurons, and ``p_value`` the share of exchanges with as small a
     deviation.
     """
@@ -58,7 +54,7 @@ def doubling(
 ) -> Doubling:
     """The deviation of the output angles from twice the input angles, beside exchanged output angles.
 
-    Few exchanges differ where there are few neurons: with five, p is at least 1/120. NaN without a neuron.
+    Few exchanges differ where there are few neurons: with five, p is about 1/120 at least. NaN without a neuron.
     """
     n = len(input_angle)
     rng = generator(seed, "exchanged angles")

@@ -15,7 +15,6 @@ fitted a longer w has a smaller loss, and without weight decay −∇L points al
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.result import Result, Takes
-from interp.subject import Subject
+from interp.subject import Subject, weight_vector
 from tasks.base import UserError
 from tasks.registry import model_family
 from tasks.training.objective import margins
@@ -190,7 +189,7 @@ def analyze(subject: Subject, *, control_seed: int = 0) -> CollapseResult:
 
     Args:
         subject: a model that is asked for one of several answers.
-        control_seed: of the random weights, whose pass is in float32: their margins are small.
+        control_seed: of the random weights, whose pass is in float32.
 
     Raises:
         UserError: targets are numbers, or one logit stands for two answers.
@@ -227,8 +226,8 @@ def analyze(subject: Subject, *, control_seed: int = 0) -> CollapseResult:
         control_collapse_fraction=precisions["float32"].control_collapse_fraction,
         zero_loss_fraction=precisions["float32"].zero_loss_fraction,
         control_zero_loss_fraction=precisions["float32"].control_zero_loss_fraction,
-        cosine=cosine(_flat(found.direction), _flat(subject.params)),
-        control_cosine=cosine(_flat(beside.direction), _flat(control.params)),
+        cosine=cosine(weight_vector(found.direction), weight_vector(subject.params)),
+        control_cosine=cosine(weight_vector(beside.direction), weight_vector(control.params)),
         random_direction=1 / math.sqrt(sum(at.n_weights for at in tensors.values())),
         median_margin=float(of_right.median()),
         control_median_margin=float(control_of_right.median()),
@@ -241,10 +240,6 @@ def analyze(subject: Subject, *, control_seed: int = 0) -> CollapseResult:
 
 def _share(hits: Bool[Tensor, " example"]) -> float:
     return float(hits.double().mean())
-
-
-def _flat(tensors: Mapping[str, Float[Tensor, "..."]]) -> Float[Tensor, " weight"]:
-    return torch.cat([value.double().flatten() for value in tensors.values()])
 
 
 def figures(result: CollapseResult) -> dict[str, "go.Figure"]:

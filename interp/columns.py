@@ -67,12 +67,6 @@ def with_analyses(
     return table.assign(**{column: [row.get(column, math.nan) for row in rows] for column in columns})
 
 
-def scalars(path: Path, names: Sequence[str | ModuleType], *, fresh: bool = False) -> dict[str, Scalar]:
-    """``<analysis>.<field>`` → value for every scalar field of the analyses of a run folder's last snapshot; a field
-    without a value is NaN. Empty where the folder holds no snapshot."""
-    return _scalars(_entries(path, names, fresh))
-
-
 def _scalars(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Scalar]:
     return {
         f"{name}.{field}": math.nan if value is None else value

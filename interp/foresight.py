@@ -43,15 +43,16 @@ LOSS, CELL = "train loss", "hyper-parameters"
 WEIGHTS, RULE = "weights", "weights, rule known"
 BASE = "hyper-parameters and train loss"
 ALL, ALL_RULE = f"{BASE}, weights", f"{BASE}, weights, rule known"
-_MADE_OF = {
+_MADE_OF: dict[str, tuple[str | tuple[str, ...], ...]] = {
     LOSS: ("train.",),
-    CELL: AXES,
+    CELL: (AXES,),
     WEIGHTS: ("weights.",),
     RULE: ("weights.", "rule."),
-    BASE: (*AXES, "train."),
-    ALL: (*AXES, "train.", "weights."),
-    ALL_RULE: (*AXES, "train.", "weights.", "rule."),
+    BASE: (AXES, "train."),
+    ALL: (AXES, "train.", "weights."),
+    ALL_RULE: (AXES, "train.", "weights.", "rule."),
 }
+"""Prefixes of the columns in a set, which is there if it has some of each."""
 COMPARED = ((WEIGHTS, LOSS), (RULE, LOSS), (WEIGHTS, CELL), (ALL, BASE), (ALL_RULE, ALL))
 """Whose gain over what is reported."""
 LEAST = 5
@@ -241,8 +242,12 @@ def _features(frame: DataFrame) -> tuple[DataFrame, dict[str, list[str]], Int[np
     numbers = {setting: i for i, setting in enumerate(dict.fromkeys(settings))}
     measures = [name for name in frame if name.startswith(("train.", "weights.", "rule."))]
     features = frame[measures].astype(float).assign(**values)
-    sets = {name: [f for f in features if f.startswith(parts)] for name, parts in _MADE_OF.items()}
-    return features, {k: v for k, v in sets.items() if v}, np.array([numbers[setting] for setting in settings])
+    sets = {}
+    for name, made_of in _MADE_OF.items():
+        parts = [[f for f in features if f.startswith(of)] for of in made_of]
+        if all(parts):
+            sets[name] = [f for f in features if any(f in part for part in parts)]
+    return features, sets, np.array([numbers[setting] for setting in settings])
 
 
 def _numbered(values: Int[np.ndarray, " row"]) -> Int[np.ndarray, " row"]:

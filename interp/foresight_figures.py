@@ -20,7 +20,8 @@ def all_figures(result: ForesightResult, step: int | None = None) -> dict[str, "
 
     Args:
         result: of ``interp.foresight.analyze``.
-        step: of the last two; ``None``: ``result.memorised_by``, or the last scored step before it.
+        step: of the last two; ``None``: ``result.memorised_by``, or the scored step nearest to it; the last
+            where that is ``None``, too.
 
     Raises:
         UserError: no step was scored, or not the one asked for.
@@ -40,7 +41,8 @@ def all_figures(result: ForesightResult, step: int | None = None) -> dict[str, "
 
 
 def chosen(result: ForesightResult, step: int | None = None) -> Moment:
-    """The moment of this step; ``None``: when half of the runs have memorised, or the scored step nearest to that."""
+    """The moment of this step; ``None``: when half of the runs have memorised, or the scored step nearest to that;
+    where half of them never do, the last."""
     if step is not None:
         return result.at(step)
     scored = [moment for moment in result.moments if moment.scores]

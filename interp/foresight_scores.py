@@ -41,7 +41,7 @@ class Score(Result):
 
     ``auc``: over pairs of runs ranked by one fold's model; ``auc_within``: over the pairs inside a cell alone.
     ``balanced_accuracy``: mean of the shares of both kinds told right, where a run is called by whether its probability
-    is above the share of its kind among the runs fitted. ``brier``: mean squared error of the probability.
+    is above the share of runs that generalise among those fitted. ``brier``: mean squared error of the probability.
     """
 
     features: str

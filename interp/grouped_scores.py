@@ -7,7 +7,7 @@ prediction from noise then lies on the wrong side across folds, and its AUC belo
 that one model has ranked.
 
 An interval takes the fitted models as they are: it does not know that other cells would have given others. From noise
-it leaves out 1/2 in about 10 % of cases, half of these above; where that matters permute the labels.
+it leaves out 1/2 in about 10 % of cases; where that matters permute the labels.
 """
 
 import math

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from interp.result import Result, Takes
 from interp.statistics import Interval, mean
-from interp.subject import Subject, Trajectory
+from interp.subject import Subject, Trajectory, weight_vector
 from interp.tangent import tangent_kernel
 from interp.transitions import Transition, first
 from tasks.base import Examples, UserError, generator
@@ -88,8 +88,8 @@ def task_difficulty(K: Float[Tensor, "n n"], y: Float[Tensor, "n d_out"], ridge:
 
 def relative_distance(w: Mapping[str, Float[Tensor, "..."]], start: Mapping[str, Float[Tensor, "..."]]) -> float:
     """‖w − w_0‖/‖w_0‖ over all entries, in float64; NaN where w_0 is zero."""
-    norm = _flat(start).norm()
-    return float((_flat(w) - _flat(start)).norm() / norm) if norm else math.nan
+    w_0 = weight_vector(start)
+    return float((weight_vector(w) - w_0).norm() / w_0.norm()) if w_0.norm() else math.nan
 
 
 def by_part(params: Mapping[str, Float[Tensor, "..."]]) -> dict[str, dict[str, Float[Tensor, "..."]]]:
@@ -204,7 +204,7 @@ def one_hot_targets(examples: Examples) -> Float[Tensor, "example d_out"]:
 
 
 def _of_weights(subject: Subject, start: Subject) -> dict[str, Any]:
-    w, w_0 = _flat(subject.params), _flat(start.params)
+    w, w_0 = weight_vector(subject.params), weight_vector(start.params)
     parts, first_parts = by_part(subject.params), by_part(start.params)
     return {
         "distance": relative_distance(subject.params, start.params),
@@ -221,18 +221,15 @@ def _of_task(
     permuted = [y[order] for order in orders]
     aligned = torch.tensor([kernel_alignment(K, other @ other.T) for other in permuted], dtype=torch.float64)
     inverse, alignment = regular_inverse(K), kernel_alignment(K, y @ y.T)
+    as_large = 1 + int((aligned >= alignment).sum())
     difficulty, *difficulties = (float((inverse @ other * other).sum()) for other in (y, *permuted))
     return {
         "alignment": alignment,
         "permuted_alignment": mean(aligned),
-        "alignment_p_value": (1 + int((aligned >= alignment).sum())) / (1 + len(orders)),
+        "alignment_p_value": math.nan if math.isnan(alignment) else as_large / (1 + len(orders)),
         "difficulty": difficulty,
         "permuted_difficulty": mean(torch.tensor(difficulties, dtype=torch.float64)),
     }
-
-
-def _flat(params: Mapping[str, Float[Tensor, "..."]]) -> Float[Tensor, " weight"]:
-    return torch.cat([value.double().flatten() for value in params.values()])
 
 
 def figures(result: LazinessResult) -> dict[str, "go.Figure"]:

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.angles import Doubling, doubling, evenness, evenness_of_random
+from interp.cubes import centred
 from interp.fourier import logit_variance
 from interp.result import Result, Takes
 from interp.subject import Subject
@@ -53,7 +54,7 @@ def fit_form(logits: Float[Tensor, "pairs p"], frequencies: tuple[int, ...], *, 
     and 1 and is NaN for logits that do not vary over answers.
     """
     p = logits.shape[1]
-    left = (logits.double() - logits.double().mean(1, keepdim=True)).reshape(p, p, p)
+    left = centred(logits).reshape(p, p, p)
     total, x, coefficients = left.pow(2).sum(), torch.arange(p), []
     for k in frequencies:
         turns = (x.view(p, 1, 1) + x.view(1, p, 1) - x) * k % p
@@ -191,7 +192,7 @@ def _measure(model: Collapsed, answers: Int[Tensor, " pairs"], counted: Bool[Ten
     writes, strongest = strongest_waves(W_output.T, reads.frequency), strongest_waves(W_output.T)
     groups = {k: reads.frequency == k for k in reads.frequency.unique().tolist()}
     parts = {k: hidden[:, order[of_k]] @ W_output[of_k] for k, of_k in groups.items()}
-    frequencies = tuple(sorted(groups, key=lambda k: -float(_centred(parts[k]).norm())))
+    frequencies = tuple(sorted(groups, key=lambda k: -float(centred(parts[k]).norm())))
     in_order = torch.stack([parts[k] for k in frequencies]) if frequencies else torch.zeros(0, p * p, p)
     variance = logit_variance(logits, p)
     square, absolute = (fit_form(logits, frequencies, power=power) for power in (2, 1))
@@ -228,10 +229,6 @@ def _sorted(waves: Waves, counted: Bool[Tensor, " neuron"]) -> Int[Tensor, " cou
     kept = counted.nonzero().flatten().tolist()
     order = sorted(kept, key=lambda i: (int(waves.frequency[i]), float(waves.angle[i])))
     return torch.tensor(order, dtype=torch.int64)
-
-
-def _centred(logits: Float[Tensor, "pairs p"]) -> Float[Tensor, "pairs p"]:
-    return logits - logits.mean(1, keepdim=True)
 
 
 def _knowledge(logits: Float[Tensor, "pairs p"], answers: Int[Tensor, " pairs"]) -> tuple[float, float, float]:

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.result import Result, Takes
 from interp.statistics import Interval, share
 from interp.subject import Subject
-from interp.subnetwork import TOLERANCE, Layer, Subnetwork, smallest_subnetwork
+from interp.subnetwork import TOLERANCE, Subnetwork, hidden_layer, smallest_subnetwork
 from interp.thresholds import FITTED
 from interp.walsh import N_SAMPLES, bit_strings, influences, largest_coefficient, walsh_coefficient
 from tasks.base import UserError, generator
@@ -143,7 +142,7 @@ def analyze(subject: Subject, *, n_samples: int = N_SAMPLES, seed: int = 0) -> P
         relevant_influence=float(influence[: task.k].mean()),
         distractor_influence=float(influence[task.k :].mean()),
         subnetwork=smallest_subnetwork(
-            _layer(subject, train.inputs), train.targets, _layer(subject, inputs), answers, seed=seed
+            hidden_layer(subject, train.inputs), train.targets, hidden_layer(subject, inputs), answers, seed=seed
         ),
         control_relevant_share=relevant_share(control.params["layers.0.W_in"][:n], relevant),
         control_walsh=walsh_coefficient(control_answers, inputs, relevant),
@@ -206,19 +205,6 @@ def figures(result: ParityResult) -> dict[str, "go.Figure"]:
             f"random ones are right on {part.random_accuracy:.1%} and faithful on {part.random_faithfulness:.1%}.",
         ),
     }
-
-
-def _layer(subject: Subject, inputs: Int[Tensor, "example bit"]) -> Layer:
-    """The hidden layer on these inputs. Norms are of the weights on bits: that on the constant is a bias."""
-    W_U, b_U = subject.params["unembed.W_U"].double(), subject.params.get("unembed.b_U")
-    logits = torch.cat([W_U, W_U.new_zeros(1, W_U.shape[1]) if b_U is None else b_U.double().unsqueeze(0)])
-    margin = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-    _, seen = subject.activations(inputs, ["layers.0.hook_post"])
-    return Layer(
-        contributions=seen["layers.0.hook_post"].double() * margin[:-1],
-        norms=subject.params["layers.0.W_in"][: inputs.shape[1]].double().norm(dim=0),
-        bias=float(margin[-1]),
-    )
 
 
 def _with_interval(right: Tensor, *, sampled: bool) -> Interval:

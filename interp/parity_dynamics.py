@@ -1,7 +1,7 @@
 """Sparse parity over training: when the relevant bits outweigh the distractors, and what few neurons then do.
 
 The measures of ``interp.parity`` at every snapshot of one run. Where a network first recites and then generalises,
-distractor mass decays and relevant mass grows long after the training set is fitted (Merrill et al. 2023, section 4;
+distractor mass decays and relevant mass grows long after the training set is fitted (Merrill et al. 2023;
 Pearce et al. 2023).
 """
 

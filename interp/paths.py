@@ -8,9 +8,10 @@ logits = (x + h + m) W_U with m = MLP(x + h). The paths are
 * *MLP*: m; and *past MLP*: x + h on its way to the logits alone, the skip connection around the MLP.
 
 Each is put to zero, to its mean over all pairs, or taken from other pairs (``interp.ablation``). Nanda et al. 2023
-(appendix A.1) give zero for attention (loss 24.3) and past attention (19.1), zero and mean past the MLP (9.1e-7 and
-7.3e-7, of 2.4e-7). In a model of one layer whose answer position is "=", x is the same on all pairs: its mean and
-another pair's value are its own, and only zero cuts that path. Control: the same paths with random weights.
+give zero for attention (loss 24.3) and past attention (19.1), zero and mean past the MLP (9.1e-7 and 7.3e-7, of
+2.4e-7). Biases stay when what they are added to goes, but b_out is part of m. In a model of one layer whose answer
+position is "=", x is the same on all pairs: its mean and another pair's value are its own, and only zero cuts that
+path. Control: the same paths with random weights.
 """
 
 from dataclasses import replace
@@ -20,11 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.ablation import PartAblation, ablate, couples
-from interp.addition import AdditionTable, pair_logits
+from interp.addition import AdditionTable, unembedding
 from interp.subject import Subject
 from tasks.models.config import TransformerConfig
 from tasks.registry import model_family
-from tasks.training.objective import cross_entropy
 
 _CHUNK = 4096
 
@@ -86,25 +86,11 @@ def path_ablations(subject: Subject, table: AdditionTable, *, seed: int = 0) -> 
         return logits_after_attention(subject, residual)[:, : table.p]
 
     found = {name: ablate(part, rest, table.targets, drawn, logits) for name, (part, rest) in cut.items()}
-    if (through := table.neuron_logits) is not None:
-        around = table.logits - through
-        found["MLP"] = ablate(through, around, table.targets, drawn)
-        found["past MLP"] = ablate(around, through, table.targets, drawn)
+    if (written := table.neuron_logits) is not None:
+        W_U, b_U = unembedding(subject, table.p)
+        if (b_out := subject.params.get(f"blocks.{subject.config.n_layers - 1}.mlp.b_out")) is not None:
+            written = written + b_out.double() @ W_U
+        passed = table.logits - written - b_U
+        found["MLP"] = ablate(written, passed + b_U, table.targets, drawn)
+        found["past MLP"] = ablate(passed, written + b_U, table.targets, drawn)
     return found
-
-
-def head_losses(subject: Subject, table: AdditionTable) -> Float[Tensor, "layer head"]:
-    """Loss over all pairs with one head's output at zero, for every head of every layer; one forward pass each."""
-    losses = [
-        [_without_head(subject, table, layer, head) for head in range(subject.config.n_heads)]
-        for layer in range(subject.config.n_layers)
-    ]
-    return torch.tensor(losses, dtype=torch.float64)
-
-
-def _without_head(subject: Subject, table: AdditionTable, layer: int, head: int) -> float:
-    name = f"blocks.{layer}.attn.W_O"
-    W_O = subject.params[name].clone()
-    W_O[head] = 0
-    logits = pair_logits(subject.with_params({**subject.params, name: W_O}), table.inputs)
-    return float(cross_entropy(logits[:, : table.p], table.targets).mean())

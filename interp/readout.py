@@ -18,8 +18,7 @@ from interp.addition import AdditionTable
 from interp.fourier import EXPLAINED, gini, strongest_frequencies, sum_variance
 from interp.restricted import key_directions, trig_share
 from interp.result import Result
-from interp.waves import FrequencyBlocks, fourier_basis, frequency_waves
-from tasks.base import UserError
+from interp.waves import FrequencyBlocks, check_table, fourier_basis, frequency_waves
 from tasks.training.objective import cross_entropy
 
 
@@ -90,8 +89,7 @@ def polynomial_part(
     Raises:
         UserError: the activations do not have p² rows.
     """
-    if activations.shape[0] != p * p:
-        raise UserError(f"expected all p² = {p * p} inputs, got {activations.shape[0]}: pass task.all_inputs()")
+    check_table(activations, p)
     out = activations.double().clone()
     constant = torch.full((1, p), p**-0.5, dtype=torch.float64)
     for k in frequency.unique().tolist():

@@ -28,7 +28,7 @@ from torch import Tensor
 from interp.addition import AdditionTable
 from interp.fourier import cosine_fit, sum_variance
 from interp.result import Result
-from interp.waves import trig_directions
+from interp.waves import check_table, trig_directions
 from tasks.base import UserError, generator
 from tasks.training.objective import cross_entropy
 
@@ -69,7 +69,7 @@ def trig_part(T: Float[Tensor, "pairs d"], p: int, keys: Sequence[int]) -> Float
     Raises:
         UserError: T does not have p² rows.
     """
-    _check_rows(T, p)
+    check_table(T, p)
     D = key_directions(p, keys)
     return D.T @ (D @ T.double())
 
@@ -81,7 +81,7 @@ def trig_share(T: Float[Tensor, "pairs d"], p: int, keys: Sequence[int]) -> floa
     before, they only hold functions of a and of b. Between 0 and 1; 2|K|/(p²−1) on average for a random table; NaN for
     a constant one.
     """
-    _check_rows(T, p)
+    check_table(T, p)
     T = T.double()
     power, mean_power = torch.linalg.vector_norm(T) ** 2, T.mean(0).pow(2).sum() * len(T)
     total = power - mean_power
@@ -221,11 +221,6 @@ def _waves(p: int, coefficients: dict[int, float]) -> Float[Tensor, " p"]:
     d = torch.arange(p)
     waves = [alpha * torch.cos(2 * torch.pi / p * (k * d % p).double()) for k, alpha in coefficients.items()]
     return sum(waves, torch.zeros(p, dtype=torch.float64))
-
-
-def _check_rows(T: Tensor, p: int) -> None:
-    if T.shape[0] != p * p:
-        raise UserError(f"expected all p² = {p * p} inputs, got {T.shape[0]}: pass task.all_inputs()")
 
 
 _all_directions = lru_cache(maxsize=1)(trig_directions)

@@ -280,3 +280,8 @@ def linear_maps(params: Mapping[str, Float[Tensor, "..."]]) -> dict[str, Float[T
         elif kind in ("W_E", "W", "W_in", "W_out", "W_U"):
             maps[name] = value
     return maps
+
+
+def weight_vector(params: Mapping[str, Float[Tensor, "..."]]) -> Float[Tensor, " weight"]:
+    """All weights of a model, or of part of one, in a row and in float64."""
+    return torch.cat([value.double().flatten() for value in params.values()])

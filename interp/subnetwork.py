@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interp.result import Result
 from interp.statistics import Interval, share
+from interp.subject import Subject
 from tasks.base import generator
 
 TOLERANCE = 0.01
@@ -43,6 +44,19 @@ class Layer:
     def answers_of(self, neurons: Int[Tensor, " size"]) -> Int[Tensor, " example"]:
         """Answers of these neurons alone."""
         return (self.contributions[:, neurons].sum(1) + self.bias > 0).long()
+
+
+def hidden_layer(subject: Subject, inputs: Int[Tensor, "example bit"]) -> Layer:
+    """The hidden layer on these inputs. Norms are of the weights on bits: that on the constant is a bias."""
+    W_U, b_U = subject.params["unembed.W_U"].double(), subject.params.get("unembed.b_U")
+    logits = torch.cat([W_U, W_U.new_zeros(1, W_U.shape[1]) if b_U is None else b_U.double().unsqueeze(0)])
+    margin = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+    _, seen = subject.activations(inputs, ["layers.0.hook_post"])
+    return Layer(
+        contributions=seen["layers.0.hook_post"].double() * margin[:-1],
+        norms=subject.params["layers.0.W_in"][: inputs.shape[1]].double().norm(dim=0),
+        bias=float(margin[-1]),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.addition import addition_of
-from interp.fourier import fourier_basis
 from interp.subject import Subject
+from interp.waves import frequency_waves
 from tasks.base import UserError
 from tasks.models.config import MLPConfig
 from tasks.models.layers import ACTIVATIONS
@@ -88,9 +88,10 @@ def strongest_waves(W: Float[Tensor, "p neuron"], frequency: Int[Tensor, " neuro
     [5.0, 3.0, 1.0, 1.0]
     """
     p = W.shape[0]
-    parts = fourier_basis(p)[1:] @ W.double()
-    parts = torch.cat([parts, parts.new_zeros(1 - p % 2, W.shape[1])]).unflatten(0, (p // 2, 2))  # p/2 has no sine
+    parts = frequency_waves(p) @ W.double()
     power = parts.pow(2).sum(1)
+    varies = power.sum(0) > 1e-20 * W.double().pow(2).sum(0)  # rounding leaves waves in a constant
+    parts, power = parts * varies, power * varies
     k = power.argmax(0) if frequency is None else frequency - 1
     cosine, sine = parts[k, :, torch.arange(len(k))].T
     strength = power.gather(0, k.unsqueeze(0))[0]

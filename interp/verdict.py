@@ -69,7 +69,7 @@ MODULAR_RULE = (
     f"≥ {FITTED}, test accuracy ≤ {RECITES} and test loss no better than that of guessing, ln p"
 )
 PERIODIC_RULE = (
-    f"periodic features: test accuracy ≥ {FITTED}, the neurons with waves answer ≥ {FITTED} of all pairs by "
+    f"periodic features: train and test accuracy ≥ {FITTED}, the neurons with waves answer ≥ {FITTED} of all pairs by "
     f"themselves, one wave holds ≥ {WAVES} of what they read and one ≥ {WAVES} of what they write, of the same "
     f"frequency in ≥ {WAVES} of them, and they write at twice the angle they read at (resultant ≥ {WAVES}; exchanged "
     f"angles p ≤ {PLACEBO}); memorising: as for transformers"
@@ -220,7 +220,8 @@ def modular_verdict(task: ModularArithmetic, performance: Mapping[str, float], r
 def perceptron_verdict(task: ModularArithmetic, performance: Mapping[str, float], result: NeuronWavesResult) -> Verdict:
     """Periodic features or memorising, by ``PERIODIC_RULE``."""
     waves = {
-        "one wave holds too little of the neurons' weights": min(result.input_share, result.output_share) >= WAVES,
+        "one wave holds too little of the neurons' weights": result.input_share >= WAVES
+        and result.output_share >= WAVES,
         "neurons read one frequency and write another": result.same_frequency >= WAVES,
         "neurons do not write at twice the angle they read at": result.doubling.resultant >= WAVES
         and result.doubling.p_value <= PLACEBO,
@@ -238,8 +239,11 @@ def perceptron_verdict(task: ModularArithmetic, performance: Mapping[str, float]
         f"loss {performance['test_loss']:.2g} (guessing: {math.log(task.p):.2f}); {result.n_counted} of "
         f"{result.n_neurons} neurons have waves, of frequencies {frequencies}, which hold {result.input_share:.1%} of "
         f"what they read and {result.output_share:.1%} of what they write (random weights "
-        f"{result.control_input_share:.1%}, {result.control_output_share:.1%}); output angles are twice the input "
-        f"angles but for {result.doubling.deviation:.1f}° (exchanged {result.doubling.permuted_deviation:.1f}°)"
+        f"{result.control_input_share:.1%}, {result.control_output_share:.1%}), {result.same_frequency:.1%} with one "
+        f"frequency on both sides; output angles are twice the input angles but for {result.doubling.deviation:.1f}° "
+        f"(resultant {result.doubling.resultant:.2f}; exchanged {result.doubling.permuted_deviation:.1f}°, p "
+        f"{result.doubling.p_value:.3f}); these neurons by themselves answer "
+        f"{(result.interference.accuracy or (math.nan,))[-1]:.1%} of all pairs"
     )
     return Verdict(
         solution=solution, sentence=f"{solution}: {f'{doubt}; ' if doubt else ''}{numbers}.", rule=PERIODIC_RULE

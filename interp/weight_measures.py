@@ -25,7 +25,7 @@ from interp.parity import relevant_share
 from interp.rank import participation_ratio, singular_values, stable_rank
 from interp.regimes import LOSS_FLOOR, transitions
 from interp.subject import Subject
-from interp.subnetwork import Layer, smallest_size
+from interp.subnetwork import hidden_layer, smallest_size
 from interp.thresholds import FITTED
 from tasks.base import Examples, Task, UserError
 from tasks.models.config import MLPConfig
@@ -127,23 +127,17 @@ def _of_weights(run: Run, step: int) -> dict[str, float]:
     found = weight_measures(bits, w_out, rest[0] if len(rest) else None)
     return (
         {f"weights.{name}": value for name, value in found.items()}
-        | {"weights.subnetwork_share": _subnetwork_share(run, params, w_out)}
+        | {"weights.subnetwork_share": _subnetwork_share(Subject.of(config, params, task))}
         | {f"rule.{name}": value for name, value in rule_measures(bits, range(task.k)).items()}
     )
 
 
-def _subnetwork_share(run: Run, params: Mapping[str, Tensor], w_out: Tensor) -> float:
+def _subnetwork_share(subject: Subject) -> float:
     """Of all neurons, the share that the smallest subnetwork needs to be as accurate on the training set."""
-    train, subject = _train_set(run.task), Subject.of(run.config.model, params, run.task)
-    _, seen = subject.activations(train.inputs, ["layers.0.hook_post"])
-    b_U = params.get("unembed.b_U")
-    layer = Layer(
-        contributions=seen["layers.0.hook_post"] * w_out,
-        norms=params["layers.0.W_in"][: run.task.n_ctx].norm(dim=0),
-        bias=0.0 if b_U is None else float(b_U[-1] - b_U[0] if len(b_U) > 1 else b_U[0]),
-    )
+    train = _train_set(subject.task)
+    layer = hidden_layer(subject, train.inputs)
     accuracy = (layer.top_answers() == train.targets.unsqueeze(1)).double().mean(0)
-    return smallest_size(accuracy) / len(w_out)
+    return smallest_size(accuracy) / len(layer.norms)
 
 
 @lru_cache(maxsize=16)

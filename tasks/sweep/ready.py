@@ -20,7 +20,9 @@ def _as_drawn(*widths: int) -> tuple[float, ...]:
 _TYING = {
     "model.input": ("embedding", "embedding", "concatenated"),
     "model.tied_unembedding": (True, False, False),
+    "init.unembedding": (None, 0.88, 0.88),
 }
+"""Everything tied; the answers read from a matrix of their own; a table per number, too."""
 _WIDTHS = (32, 64, 128, 256, 512)
 
 READY: dict[str, SweepSpec] = {
@@ -167,6 +169,7 @@ READY: dict[str, SweepSpec] = {
             "init.embedding": _as_drawn(8)[0],
             "training.weight_decay": 0.05,
             "training.steps": 80_000,
+            "training.snapshots": (0, 500, 1_000, 2_000, 4_000, 7_000, *range(10_000, 80_000, 5_000)),
         },
         seeds=tuple(range(9)),
         stack_size=9,
@@ -197,7 +200,12 @@ READY: dict[str, SweepSpec] = {
     "perceptron-collapsed": SweepSpec(
         task="modular",
         preset="explorable",
-        base={"model.input": "one_hot", "model.d_embed": None, "model.tied_unembedding": False},
+        base={
+            "model.input": "one_hot",
+            "model.d_embed": None,
+            "model.tied_unembedding": False,
+            "init.unembedding": 0.88,
+        },
         axes={
             "training.weight_decay": (0.01, 0.03, 0.1, 0.3, 1.0),
             "training.learning_rate": (1e-4, 1e-3, 1e-2),
@@ -233,7 +241,8 @@ READY: dict[str, SweepSpec] = {
   2205.10343). *modular-scale-decay*: init scale α against decay, Liu et al. 2022 (Omnigrok, arXiv 2210.01117).
 * *parity*: the 1,125 models of the explorable by Pearce et al. 2023; their snapshots take 230 MB. The small form is the
   part of its grid where all four classes lie side by side.
-* *reverse-grokking*, *memorise-between*, *perceptron-…*: its further models of addition mod 67: one that unlearns, one
-  that generalises, memorises and generalises, and which embeddings are shared, or multiplied out beforehand
-  (*collapsed*), under L2 or L1. Its L1 coefficients are for cross entropy/67; ours are 67 times as large.
+* *reverse-grokking*, *memorise-between*, *perceptron-…*: its further models of addition mod 67: one that unlearns,
+  one that generalises, memorises and generalises, and what is shared: one table that is read and written, one that
+  is only read, a table for each of the two numbers, or no table at all (*collapsed*), under L2 or L1. Its L1
+  coefficients are for cross entropy/67; ours are 67 times as large.
 * *data-and-decay*: sixteen models, to try the command."""

@@ -1,6 +1,6 @@
-"""What is done to gradients between the backward pass and the optimiser: an L1 penalty, Grokfast, ⊥Grad.
+"""What is done to gradients between the backward pass and the optimiser: L1 penalty, frozen weights, Grokfast, ⊥Grad.
 
-All three are off unless the configuration asks, and work on the matrix [model, n] of ``StackedParameters`` in place; a
+All are off unless the configuration asks, and work on the matrix [model, n] of ``StackedParameters`` in place; a
 member of a stack comes out bit-equal to the model alone.
 """
 

@@ -64,7 +64,7 @@ def losses(
 ) -> Float[Tensor, "*rest example"]:
     """The loss of each example: the objective where targets are answers, squared error where they are numbers.
 
-    In float64, or where ``dtype`` says so in float32, with all that is lost there.
+    In float64. Where ``dtype`` says so and targets are answers in float32, with all that is lost there.
     """
     precision = getattr(torch, dtype)
     if targets.is_floating_point():

@@ -136,6 +136,12 @@ def test_permuted_targets_have_the_mean_that_chance_gives() -> None:
     assert at.permuted_difficulty.n == laziness.N_PERMUTATIONS
 
 
+def test_weights_that_do_nothing_align_with_no_target_better_than_with_others() -> None:
+    at = laziness.analyze(through({name: 0 * value for name, value in start().items()})).measures[0]
+    assert math.isnan(at.alignment)
+    assert math.isnan(at.alignment_p_value)
+
+
 @pytest.mark.slow
 def test_the_shipped_run_turns_its_kernel_to_the_task(shipped) -> None:
     before, after = shipped.measures[0], shipped.measures[-1]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp import neuron_waves
-from interp.angles import doubling, evenness, evenness_of_random, resultant
+from interp.angles import doubling, evenness, evenness_of_random
 from interp.neuron_waves import fit_form, interference
 from interp.probe import examine
 from interp.subject import Subject
@@ -193,7 +193,7 @@ def test_angles_that_double_do_so_and_random_ones_do_not():
     random = doubling(reads, reads.flip(0))
     assert random.deviation == pytest.approx(90, abs=20)
     assert random.p_value > 0.05
-    assert resultant(torch.tensor([0.0, math.pi])) == pytest.approx(0, abs=1e-7)
+    assert doubling(torch.zeros(2), torch.tensor([0.0, math.pi])).resultant == pytest.approx(0, abs=1e-7)
 
 
 def test_what_parts_of_the_logits_know_is_added_up_in_order():
@@ -258,6 +258,12 @@ def test_neurons_of_the_published_model_count_by_the_published_cut_and_others_by
     weights = {"embed.W_E": W_E, "layers.0.W_in": W_in, "unembed.W_out": W_out}
     result = neuron_waves.analyze(Subject.of(replace(config, d_embed=d_embed), weights, addition(67)))
     assert (result.n_counted, result.n_neurons) == (counted, 24)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.3, 1.7, -5.0])
+def test_a_constant_column_has_no_wave(constant):
+    found = strongest_waves(torch.full((67, 1), constant))
+    assert (float(found.amplitude), math.isnan(float(found.share))) == (0, True)
 
 
 def test_weights_that_do_nothing_have_no_wave_and_no_figure():

@@ -57,6 +57,7 @@ def random_model(normalization: str, n_layers: int) -> Subject:
     config = TransformerConfig(
         n_layers=n_layers, d_model=8, n_heads=2, d_head=4, d_mlp=16, n_ctx=3, d_vocab=12, d_vocab_out=11,
         normalization=normalization, attention_bias=True, mlp_bias=True,
+        unembedding_bias=True,
     )  # fmt: skip
     drawn = torch.Generator().manual_seed(0)
     params = {
@@ -101,19 +102,12 @@ def test_paths_cut_by_shortcut_are_those_of_activations_edited_in_full(normaliza
     ]  # fmt: skip
     assert whole[0] == pytest.approx(whole[1])
     assert ("MLP" in found) == (normalization == "none")
-
-
-def test_every_head_of_every_layer_is_cut_by_its_own_output_matrix():
-    subject = random_model("none", 2)
-    table = addition_table(subject)
-    losses = paths.head_losses(subject, table)
-    assert losses.shape == (2, 2)
-
-    def without(z: Tensor) -> Tensor:
-        z = z.clone()
-        z[:, :, 0] = 0
-        return z
-
-    logits = subject.logits(subject.task.all_inputs(), {"blocks.0.attn.hook_z": without})
-    assert float(losses[0, 0]) == pytest.approx(float(cross_entropy(logits, table.targets).mean()))
-    assert float(losses[1, 1]) == pytest.approx(paths.path_ablations(subject, table)["head 1"].zero)
+    if normalization == "none":
+        names = [f"{last}.hook_mlp_out", f"{last}.hook_resid_post"]
+        _, kept = subject.activations(inputs, names)
+        mlp_out, post = (kept[name] for name in names)
+        past = post - mlp_out
+        assert found["MLP"].zero == pytest.approx(loss({names[0]: torch.zeros_like(mlp_out)}))
+        assert found["MLP"].mean == pytest.approx(loss({names[0]: mlp_out.mean(0).expand_as(mlp_out)}))
+        assert found["past MLP"].zero == pytest.approx(loss({names[1]: mlp_out}))
+        assert found["past MLP"].mean == pytest.approx(loss({names[1]: mlp_out + past.mean(0)}))

@@ -1,5 +1,6 @@
 """The verdict on models whose solution was built in, and what it says when a condition fails."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -167,6 +168,7 @@ def test_random_weights_of_a_perceptron_are_undetermined() -> None:
     [
         ({"input_share": 0.89}, "one wave holds too little"),
         ({"output_share": 0.89}, "one wave holds too little"),
+        ({"output_share": math.nan}, "one wave holds too little"),
         ({"same_frequency": 0.89}, "neurons read one frequency and write another"),
         ({"doubling": replace(DOUBLED, resultant=0.89)}, "neurons do not write at twice"),
         ({"doubling": replace(DOUBLED, p_value=0.06)}, "neurons do not write at twice"),

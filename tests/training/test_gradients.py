@@ -16,7 +16,7 @@ from tasks.modular import ModularArithmetic
 from tasks.training import train
 from tasks.training.config import TrainingConfig
 from tasks.training.gradients import GradientRules, perpendicular
-from tasks.training.optimizer import StackedParameters
+from tasks.training.optimizer import StackedAdamW, StackedParameters
 from tasks.training.snapshots import checksum
 
 TASK = ModularArithmetic(p=7, form="pair", train_fraction=0.7)
@@ -155,9 +155,12 @@ def test_what_is_frozen_stays_and_the_rest_learns(decayed):
 def test_frozen_parameters_count_for_no_gradient_norm():
     clipped = {"frozen": ("embed.W_E",), "clip_norm": 1e-3, "weight_decay": 0.0}
     found = rules(TrainingConfig(**clipped), {"embed.W_E": torch.ones(1, 3), "unembed.W_U": torch.ones(1, 2)})
-    found.params.gradients.fill_(1.0)
+    for name in found.params.tensors:
+        found.params.gradient(name).fill_(1.0)
     found.apply(0)
+    StackedAdamW(found.params, found.config, torch.zeros(1)).step(torch.tensor([1e-3]), 0)  # clips in place
     assert found.params.gradient("embed.W_E").tolist() == [[0.0, 0.0, 0.0]]
+    assert float(found.params.gradient("unembed.W_U").norm()) == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_a_parameter_that_is_not_there_cannot_be_frozen():
