@@ -198,9 +198,10 @@ def _flow(result: AttentionResult) -> "go.Figure":
     attention = result.attention.amax(1)
     n_layers, shown = len(attention), [role for role in result.roles if role != "noise"]
     place = {role: index for index, role in enumerate(shown)}
-    collected = {("last", "first anchor"), ("last", "second anchor")}
-    published = {0: {("first anchor", "key"), ("second anchor", "key"), *collected}}
-    published[n_layers - 1] = {("last", "key"), *collected}
+    anchors = ("first anchor", "second anchor")
+    symmetric = {(0, "last", anchor) for anchor in anchors} | {(n_layers - 1, "last", "key")}
+    inferential = {(0, anchor, "key") for anchor in anchors} | {(n_layers - 1, "last", anchor) for anchor in anchors}
+    colours = dict.fromkeys(inferential, theme.CATEGORIES[0]) | dict.fromkeys(symmetric, theme.CATEGORIES[1])
     figure = go.Figure()
     for role, x in place.items():
         figure.add_scatter(
@@ -218,7 +219,7 @@ def _flow(result: AttentionResult) -> "go.Figure":
                 weight = float(attention[layer, result.roles.index(query), result.roles.index(key)])
                 if query == key or not weight >= DRAWN:
                     continue
-                colour = theme.CATEGORIES[0] if (query, key) in published.get(layer, ()) else theme.CONTROL
+                colour = colours.get((layer, query, key), theme.CONTROL)
                 figure.add_scatter(
                     x=[place[key], place[query]],
                     y=[layer, layer + 1],
@@ -234,7 +235,8 @@ def _flow(result: AttentionResult) -> "go.Figure":
             "text": "Information flow",
             "subtitle": {
                 "text": f"An edge rises from the attended role, as wide as the attention (from {DRAWN:g} on; strongest "
-                "head). Dotted: the residual stream.<br>Blue: edges of the two published patterns. Noise is left out."
+                "head). Dotted: the residual stream.<br>Blue: edges of the inferential pattern, orange: of the symmetric one. "
+                "Noise is left out."
             },
         },
         margin_t=120,

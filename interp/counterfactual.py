@@ -196,6 +196,8 @@ def figures(result: CounterfactualResult) -> dict[str, "go.Figure"]:
     if result.held_out is not None:
         shown = sorted(list(result.deviations)[:SHOWN_DEVIATIONS])
         pair = "({},{})".format(*result.held_out)
+        n = len(result.deviations)
+        drawn = f"the {len(shown)} most frequent of {n} deviations" if n > len(shown) else "every answer's deviation"
         mirrored = "" if result.symmetric_deviation is None else f", {result.symmetric_deviation:+d} is symmetric"
         made["deviations"] = plots.bars(
             [f"{deviation:+d}" if deviation else "0" for deviation in shown],
@@ -203,8 +205,7 @@ def figures(result: CounterfactualResult) -> dict[str, "go.Figure"]:
             title=f"Answers to {pair}, which was never trained",
             x="answer − answer by the rule",
             y="share of answers",
-            caption=f"0 is inferential{mirrored}. Seen keys; the {len(shown)} most frequent of "
-            f"{len(result.deviations)} deviations.",
+            caption=f"0 is inferential{mirrored}. Seen keys; {drawn}.",
         )
     return made
 

@@ -71,7 +71,7 @@ def auc_over_steps(result: ForesightResult, model: Model, of: Literal["auc", "au
                 "line": {"color": theme.seed_colour(number), "width": 1.5},
             }
         )
-    for within, dash in ((False, "dot"), (True, "dash")) if of == "auc" else ():
+    for within, dash in ((False, "longdashdot"), (True, "dash")) if of == "auc" else ():
         points = [(m.step or least, p) for m in scored for p in m.permuted if (p.model, p.within) == (model, within)]
         if points:
             traces.append(

@@ -283,7 +283,7 @@ def figures(result: GeometryResult) -> dict[str, "go.Figure"]:
         title="Embeddings of the keys",
         caption="The first two principal components explain {:.1%} and {:.1%} ".format(*own.explained)
         + "(random weights {:.1%} and {:.1%}). ".format(*random.explained)
-        + f"Order score {own.order:.2f}, reached by {own.order_p_value:.1%} of token orders.",
+        + f"Order score {own.order:.2f}, reached by no more than {own.order_p_value:.1%} of token orders.",
     )
     made["steps"] = plots.bars(
         list(range(1, len(own.step_scores) + 1)),

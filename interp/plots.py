@@ -17,6 +17,7 @@ Number = float | int
 
 CAPTION_WIDTH = 105  # characters of a caption's line at the template's width and font
 LINES_IN_LEGEND = 6
+FEW_POINTS = 40
 SHORT_NAME = 10  # characters that fit on top of a colour bar
 
 
@@ -90,7 +91,12 @@ def bars(
     """Grouped bars: one group per category, one bar per series; a dotted line at the threshold, if there is one."""
     figure = go.Figure(
         [
-            go.Bar(name=name, x=list(categories), y=list(heights), marker_color=theme.colour(name, index))
+            go.Bar(
+                name=name,
+                x=list(categories),
+                y=list(heights),
+                marker={"color": theme.colour(name, index), "pattern": {"shape": theme.pattern(name, list(series))}},
+            )
             for index, (name, heights) in enumerate(series.items())
         ]
     )
@@ -127,15 +133,15 @@ def lines(
         end.
     """
     traces = []
+    mode = "lines+markers" if len(at) <= FEW_POINTS else "lines"  # where little was measured, it shows where
     for index, (name, values) in enumerate(series.items()):
         line = {
             "color": (colours or {}).get(name, theme.colour(name, index)),
             "dash": (dashes or {}).get(name, theme.dash(name, index)),
         }
-        traces.append(go.Scatter(name=name, x=list(at)[: len(values)], y=list(values), mode="lines", line=line))
+        traces.append(go.Scatter(name=name, x=list(at)[: len(values)], y=list(values), mode=mode, line=line))
     figure = _finished(go.Figure(traces), title=title, x=x, y=y, caption=caption, threshold=threshold, log_y=log_y)
-    if log_x:
-        figure.update_xaxes(type="log")
+    figure.update_xaxes(type="log") if log_x else figure.update_xaxes(tickformat=",")  # 14,000, not 1.4 × 10⁴
     return figure
 
 

@@ -6,6 +6,7 @@
 * A control is grey: it stands beside the thing, and is not one of the things.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import plotly.graph_objects as go
@@ -15,6 +16,7 @@ MAGNITUDE = "Viridis"
 CATEGORIES = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 CONTROL = "#9A9A9A"
 DASHES = {"train": "solid", "test": "dash"}
+PATTERNS = ("", "/", "x")  # of bars in the same grey
 FURTHER_DASHES = ("solid", "dot", "dashdot")  # where there are more series than colours
 FONT = "Inter, Helvetica, Arial, sans-serif"
 INK = "#222222"
@@ -30,6 +32,12 @@ def seed_colour(seed: int) -> str:
 def colour(name: str, index: int) -> str:
     """The colour of a series: grey for a control, else that of its number."""
     return CONTROL if name == "random weights" or name.startswith("control") else seed_colour(index)
+
+
+def pattern(name: str, names: Sequence[str]) -> str:
+    """What tells the bars of several controls apart: their pattern, as all of them are grey."""
+    controls = [other for other in names if colour(other, 0) == CONTROL]
+    return PATTERNS[controls.index(name) % len(PATTERNS)] if name in controls else ""
 
 
 def dash(name: str, index: int) -> str:
