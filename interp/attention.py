@@ -235,8 +235,8 @@ def _flow(result: AttentionResult) -> "go.Figure":
             "text": "Information flow",
             "subtitle": {
                 "text": f"An edge rises from the attended role, as wide as the attention (from {DRAWN:g} on; strongest "
-                "head). Dotted: the residual stream.<br>Blue: edges of the inferential pattern, orange: of the symmetric one. "
-                "Noise is left out."
+                "head). Dotted: the residual stream.<br>Blue: edges of the inferential pattern, orange: of the "
+                "symmetric one. Noise is left out."
             },
         },
         margin_t=120,
