@@ -97,8 +97,10 @@ def _read(config: MLPConfig, params: dict[str, Tensor], tokens: Tensor, position
     W_in = params["layers.0.W_in"]
     if config.input == "one_hot":
         return W_in[position * config.d_vocab + tokens]
+    if config.input == "counts":
+        return W_in[tokens]
     if config.input == "embedding":
         return params["embed.W_E"][tokens] @ W_in
     if config.input == "concatenated":
         return params[f"embed.{position}.W_E"][tokens] @ W_in.unflatten(0, (config.n_ctx, -1))[position]
-    raise UserError(f"expected an MLP that reads tokens (one_hot, embedding, concatenated), got input {config.input!r}")
+    raise UserError(f"expected an MLP that reads tokens (one_hot, counts, embedding, concatenated), got input {config.input!r}")

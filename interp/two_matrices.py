@@ -43,14 +43,15 @@ def collapsed(subject: Subject) -> Collapsed:
 
     Raises:
         UserError: the task is not addition mod p with one embedding per number; the model is no perceptron with one
-            table W_E and one hidden layer.
+            row per number, embedded or not, and one hidden layer.
     """
     task, c = one_table(subject), subject.config
-    if not isinstance(c, MLPConfig) or c.input != "embedding" or len(c.d_hidden) != 1:
+    if not isinstance(c, MLPConfig) or c.input not in ("embedding", "counts") or len(c.d_hidden) != 1:
         kind = f"{len(c.d_hidden)} after input {c.input!r}" if isinstance(c, MLPConfig) else "a transformer"
-        raise UserError(f"expected a perceptron with input 'embedding' and one hidden layer, got {kind}")
+        raise UserError(f"expected a perceptron with input 'embedding' or 'counts' and one hidden layer, got {kind}")
     params, p = {name: value.double() for name, value in subject.params.items()}, task.p
-    reads = params["embed.W_E"] @ params["layers.0.W_in"]
+    reads = params["layers.0.W_in"]
+    reads = params["embed.W_E"] @ reads if c.input == "embedding" else reads
     none = torch.zeros((), dtype=torch.float64)
     W_U = params["unembed.W_out"] @ params["embed.W_E"].T if c.tied_unembedding else params["unembed.W_U"]
     equals = reads[p] if task.form == "equation" else none

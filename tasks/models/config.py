@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from tasks.base import Fields, UserError
 
 Activation = Literal["relu", "gelu", "identity", "square", "tanh", "sigmoid", "softplus", "x_tanh", "x2_tanh"]
-MLPInput = Literal["bits", "one_hot", "embedding", "concatenated", "vector"]
+MLPInput = Literal["bits", "one_hot", "counts", "embedding", "concatenated", "vector"]
 Normalization = Literal["none", "pre", "post"]
 Layout = Literal["transformer_lens", "progress_measures", "clock_pizza", "group_mlp", "group_transformer"]
 """How published weights are stored; ``tasks.models.layouts`` reads them."""
@@ -84,6 +84,7 @@ class MLPConfig(Fields):
         n_ctx: number of tokens of an input. ``d_vocab``: of different tokens. ``d_vocab_out``: of answers.
         d_hidden: width of each hidden layer.
         input: ``bits``: tokens are numbers and are read as they are; ``one_hot``: each position has a row per token;
+            ``counts``: the positions share one row per token, and how often each token stands there is read;
             ``embedding``: rows of one table W_E, shared by the positions, are added up; ``concatenated``: each position
             has a table W_E of its own, and the rows stand side by side (Chughtai et al. 2023); ``vector``: n_ctx
             real numbers are read as they are, and d_vocab is 0.
@@ -141,4 +142,5 @@ class MLPConfig(Fields):
         """Width of what the first hidden layer reads."""
         if self.d_embed is not None:
             return self.d_embed if self.input == "embedding" else self.n_ctx * self.d_embed
-        return self.n_ctx * self.d_vocab if self.input == "one_hot" else self.n_ctx + self.constant_input
+        of_tokens = {"one_hot": self.n_ctx * self.d_vocab, "counts": self.d_vocab}
+        return of_tokens.get(self.input, self.n_ctx + self.constant_input)

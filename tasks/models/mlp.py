@@ -126,6 +126,8 @@ def _read(
         x = torch.cat(rows, dim=-1)
     elif c.input == "one_hot":
         x = F.one_hot(tokens, c.d_vocab).flatten(2).to(some.dtype)
+    elif c.input == "counts":
+        x = F.one_hot(tokens, c.d_vocab).sum(2).to(some.dtype)
     else:
         x = tokens.to(some.dtype)
         x = F.pad(x, (0, 1), value=1.0) if c.constant_input else x

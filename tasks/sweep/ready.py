@@ -66,6 +66,14 @@ READY: dict[str, SweepSpec] = {
         seeds=(0, 1, 2),
         stack_size=9,
     ),
+    "anchor-gamma-decay-unseen-small": SweepSpec(
+        task="anchor",
+        preset="default",
+        base={**_BOTH_UNSEEN, "training.steps": 5_000},
+        axes={"init.gamma": (0.5, 0.8, 1.2), "training.weight_decay": (0.01, 0.1, 1.0)},
+        seeds=(0, 1, 2),
+        stack_size=9,
+    ),
     "anchor-rate-decay": SweepSpec(
         task="anchor",
         preset="paper",
@@ -201,7 +209,7 @@ READY: dict[str, SweepSpec] = {
         task="modular",
         preset="explorable",
         base={
-            "model.input": "one_hot",
+            "model.input": "counts",
             "model.d_embed": None,
             "model.tied_unembedding": False,
             "init.unembedding": 0.88,

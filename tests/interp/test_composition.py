@@ -10,6 +10,16 @@ from tasks.models.config import MLPConfig
 from tasks.models.mlp import shapes
 
 
+def test_a_shared_row_per_token_is_read_alike_at_both_places():
+    task = GroupComposition(group="S_3", form="pair")
+    config = MLPConfig(n_ctx=2, d_vocab=6, d_vocab_out=6, d_hidden=(5,), input="counts")
+    rng = torch.Generator().manual_seed(0)
+    params = {name: torch.randn(shape, generator=rng).double() for name, shape in shapes(config).items()}
+    table = composition_table(Subject.of(config, params, task))
+    assert all(torch.equal(of, params["layers.0.W_in"]) for of in table.operands)
+    assert torch.allclose(table.pre, (table.operands[0].unsqueeze(1) + table.operands[1]).flatten(0, 1))
+
+
 @pytest.mark.parametrize("reading", [{"input": "one_hot"}, {"input": "concatenated", "d_embed": 4}])
 @pytest.mark.parametrize("form", ["pair", "equation"])
 def test_operands_add_to_the_first_layer_and_the_readout_gives_the_logits(reading, form):

@@ -260,6 +260,21 @@ def test_neurons_of_the_published_model_count_by_the_published_cut_and_others_by
     assert (result.n_counted, result.n_neurons) == (counted, 24)
 
 
+def test_a_network_multiplied_out_beforehand_has_the_same_waves():
+    config, params = circle_network(addition(), 7)
+    whole = neuron_waves.analyze(Subject.of(config, params, addition()))
+    weights = {
+        "layers.0.W_in": params["embed.W_E"] @ params["layers.0.W_in"],
+        "unembed.W_U": params["unembed.W_out"] @ params["embed.W_E"].T,
+    }
+    alone = replace(config, input="counts", d_embed=None, tied_unembedding=False)
+    found = neuron_waves.analyze(Subject.of(alone, weights, addition()))
+    assert found.frequencies == whole.frequencies
+    torch.testing.assert_close((found.W_input, found.W_output), (whole.W_input, whole.W_output))
+    assert found.interference.accuracy == whole.interference.accuracy
+    assert found.interference.loss == pytest.approx(whole.interference.loss)
+
+
 @pytest.mark.parametrize("constant", [0.0, 0.3, 1.7, -5.0])
 def test_a_constant_column_has_no_wave(constant):
     found = strongest_waves(torch.full((67, 1), constant))

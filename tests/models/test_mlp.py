@@ -24,6 +24,7 @@ KINDS = {
     "bits, two layers, biases, one logit": replace(BITS, d_hidden=(4, 9), bias=True, output_bias=True),
     "width one": replace(BITS, d_hidden=(1,)),
     "one-hot, square": MLPConfig(n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(8,), input="one_hot", act_fn="square"),
+    "counts": MLPConfig(n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(8,), input="counts", bias=True),
     "tied embedding": MLPConfig(
         n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(8,), input="embedding", d_embed=5, tied_unembedding=True
     ),
@@ -119,6 +120,13 @@ def test_one_hot_rows_and_embedding_rows_are_added_over_positions():
     a, b = tokens[0].T
     expected = (W_in[a] + W_in[7 + b]).square() @ W_U
     torch.testing.assert_close(forward(params, tokens, one_hot)[0, :, 0], expected)
+
+    counts = KINDS["counts"]
+    params, tokens = stack(counts, 1)
+    W_in, b_in, W_U = (params[name][0] for name in ("layers.0.W_in", "layers.0.b_in", "unembed.W_U"))
+    a, b = tokens[0].T
+    expected = (W_in[a] + W_in[b] + b_in).relu() @ W_U
+    torch.testing.assert_close(forward(params, tokens, counts)[0, :, 0], expected)
 
     params, tokens = stack(tied, 1)
     W_E, W_in, W_out = (params[name][0] for name in ("embed.W_E", "layers.0.W_in", "unembed.W_out"))
@@ -302,7 +310,7 @@ def test_a_stack_with_a_wide_table_learns_addition_and_each_member_is_as_if_alon
     [
         ({"d_hidden": ()}, "expected d_hidden of at least 1, got 0"),
         ({"d_hidden": (4, 0)}, "expected d_hidden of at least 1, got 0"),
-        ({"input": "bytes"}, "expected input among bits, one_hot, embedding"),
+        ({"input": "bytes"}, "expected input among bits, one_hot, counts, embedding"),
         ({"act_fn": "swish"}, "expected act_fn among"),
         ({"input": "vector"}, "expected d_vocab 0 with input 'vector', which has no tokens, got 2"),
         ({"d_vocab": 0}, "expected d_vocab of at least 1, got 0"),
