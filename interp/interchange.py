@@ -14,6 +14,10 @@ thing there (Geiger et al. 2021, arXiv 2106.02997).
   has passed into them answers the source (``carried``): the inferential route; the first anchor alone must then move
   the answer too (``first_anchor_moves``), or the second anchor could have looked up key and pair by itself.
 
+The names are those of the published patterns. A route is no rule: a model may add up the anchors before it meets the
+key, for which ``paired`` holds, and still compose on the held-out pair; some trained ones do (notebooks/LOG.md). What the
+held-out pair is answered says ``interp.counterfactual``.
+
 Both are asked at every boundary between layers; the largest counts. Sequences have their second anchor before the last
 position, keys that were seen, and pairs that were taught by the rule.
 
