@@ -103,4 +103,5 @@ def _read(config: MLPConfig, params: dict[str, Tensor], tokens: Tensor, position
         return params["embed.W_E"][tokens] @ W_in
     if config.input == "concatenated":
         return params[f"embed.{position}.W_E"][tokens] @ W_in.unflatten(0, (config.n_ctx, -1))[position]
-    raise UserError(f"expected an MLP that reads tokens (one_hot, counts, embedding, concatenated), got input {config.input!r}")
+    known = "one_hot, counts, embedding, concatenated"
+    raise UserError(f"expected an MLP that reads tokens ({known}), got input {config.input!r}")
