@@ -161,7 +161,7 @@ def analyze(
         x, y: names of the axes, such as ``init.gamma``.
         over: further axes, over which every order parameter is maximised on its own.
         values: the order parameters, columns of the table; ``None``: the held-out pair's inferential and symmetric
-            share, or test accuracy where the task has no such pair.
+            share; accuracy on the unseen pairs where no exception is taught; test accuracy where no pair is held out.
         rules: name the phases; ``None``: those whose columns the table has, of ``ANCHOR`` and ``LIU``.
         boundary_of: the share whose passage through 1/2 along x is the boundary; ``None``: the first of ``values``,
             where it is one.
@@ -184,7 +184,7 @@ def analyze(
     if not len(trained(table)):
         raise UserError("expected a run that ended well, every row of the table has an error")
     names = tuple(values) if values else _usual(table)
-    seen = "test_accuracy" if any(name.startswith("held_out") for name in names) else "train_accuracy"
+    seen = "test_accuracy" if any(name.startswith(("held_out", "unseen_pairs")) for name in names) else "train_accuracy"
     seen = seen if seen in table else None
     drawn = list(dict.fromkeys((*names, *filter(None, (seen, boundary_of)))))
     largest = {name: f"max_{name}" for name in drawn if f"max_{name}" in table}
@@ -263,7 +263,7 @@ def is_share(name: str) -> bool:
 
 def _usual(table: DataFrame) -> tuple[str, ...]:
     found = tuple(name for name in _ANCHOR_VALUES if name in table)
-    return found or ("test_accuracy",)
+    return found or ("unseen_pairs_accuracy" if "unseen_pairs_accuracy" in table else "test_accuracy",)
 
 
 def _named(

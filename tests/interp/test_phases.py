@@ -633,3 +633,13 @@ def test_only_shares_have_a_boundary_and_a_scale_from_zero_to_one():
     assert phase_figures.order_map(result, "test_loss").data[0].zmax is None
     with pytest.raises(UserError, match="between 0 and 1"):
         diagram(table, values=["test_loss"], boundary_of="test_loss")
+
+
+def test_where_no_exception_is_taught_the_unseen_pairs_are_what_is_drawn():
+    table = steps().drop(columns=["held_out_inferential", "held_out_symmetric", "max_held_out_inferential"])
+    table = table.assign(unseen_pairs_accuracy=[0.1 if gamma < 0.5 else 0.9 for gamma in table["init.gamma"]])
+    diagram = phases.analyze(table, x="init.gamma", y="model.n_layers")
+    assert diagram.values == ("unseen_pairs_accuracy",)
+    assert diagram.seen == "test_accuracy"
+    assert diagram.boundary is not None
+    assert all(0.4 < crossing.location.value < 0.5 for crossing in diagram.boundary.crossings)
