@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.base import UserError
 from tasks.sweep.engines import Engine, EngineName, Outcome, workers_of
 from tasks.sweep.folder import check_finished, forget_failures, locks, record, resume_file, state, take_out, tidy
-from tasks.sweep.grid import Cell, SweepSpec, stack_name, stacks
+from tasks.sweep.grid import Cell, SweepSpec, expense, stack_name, stacks
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -112,6 +112,7 @@ def run_sweep(
     report([])
     groups = stacks(cells, spec.stack_size)
     if waiting := [group for group in groups if any(states[cell.key] is None for cell in group)]:
+        waiting.sort(key=expense, reverse=True)  # what is long begins first, so that no worker waits long for the last
         with closing(workers_of(engine, n_jobs, scheduler)) as workers:
             _work(waiting, workers, {"out": out, "device": device, "command": command}, resume_every, report)
     tidy(out, [cell for cell in cells if states[cell.key] == "finished"])

@@ -9,6 +9,7 @@
 import hashlib
 import itertools
 import json
+import math
 import runpy
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -214,6 +215,15 @@ def stacks(cells: Sequence[Cell], stack_size: int) -> list[tuple[Cell, ...]]:
         for group in groups.values()
         for start in range(0, len(group), stack_size)
     ]
+
+
+def expense(cells: Sequence[Cell]) -> int:
+    """Parameters × steps of all cells: how long a stack trains, up to a factor that is not the same for all tasks."""
+    from tasks.registry import model_family
+
+    shapes = (model_family(cell.model).shapes(cell.model).values() for cell in cells)
+    parameters = [sum(math.prod(shape) for shape in of_cell) for of_cell in shapes]
+    return sum(n * cell.training.steps for n, cell in zip(parameters, cells, strict=True))
 
 
 def stack_name(cells: Sequence[Cell]) -> str:

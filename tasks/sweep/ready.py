@@ -70,7 +70,7 @@ READY: dict[str, SweepSpec] = {
         task="anchor",
         preset="default",
         base={**_BOTH_UNSEEN, "training.steps": 5_000},
-        axes={"init.gamma": (0.5, 0.8, 1.2), "training.weight_decay": (0.01, 0.1, 1.0)},
+        axes={"init.gamma": (0.35, 0.5, 0.8, 1.2), "training.weight_decay": (0.01, 0.1, 0.3, 1.0)},
         seeds=(0, 1, 2),
         stack_size=9,
     ),
@@ -243,7 +243,8 @@ READY: dict[str, SweepSpec] = {
 * *anchor-gamma-depth*: Zhang et al. 2024 (arXiv 2405.05409), figure 2; learning rates are swept inside, and
   ``interp.phases.best_over`` takes the best of them for each rule.
 * *anchor-gamma-decay*: Zhang et al. 2025 (arXiv 2501.08537), its grid on the two-layer model; neither (3,4) nor (4,3)
-  is trained. The small form keeps the taught exception, so that it has both solutions.
+  is trained, as in the small form *-unseen-small*. The other small form keeps the taught exception, so that it has both
+  solutions.
 * *anchor-rate-decay*: Zhang et al. 2024, figure 14. The small form again keeps the exception.
 * *modular-decay-fraction*: how much data and decay it takes to generalise, with the phases of Liu et al. 2022 (arXiv
   2205.10343). *modular-scale-decay*: init scale α against decay, Liu et al. 2022 (Omnigrok, arXiv 2210.01117).

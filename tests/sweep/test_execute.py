@@ -202,6 +202,14 @@ def test_a_resume_file_from_before_a_cell_was_begun_anew_is_not_believed(small, 
     assert life(tmp_path / "killed") == life(tmp_path / "undisturbed")
 
 
+def test_what_trains_longest_begins_first(small, tmp_path, monkeypatch):
+    spec = small(axes={"model.d_mlp": [4, 16, 8]}, seeds=[0, 1], stack_size=1)
+    order = []
+    monkeypatch.setattr(trainer, "train", lambda *a, **k: order.append(a[1].d_mlp) or train(*a, **k))
+    here(spec, tmp_path)
+    assert order == [16, 16, 8, 8, 4, 4]
+
+
 def test_cells_that_another_command_holds_are_put_off_until_it_is_done(small, tmp_path, monkeypatch):
     spec = small(seeds=[0, 1], stack_size=2)
     held, other = stacks(spec.cells(), 2)
