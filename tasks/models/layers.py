@@ -69,4 +69,4 @@ def worth_a_call(n_elements: int, device: torch.device) -> bool:
 
     On a CPU, large ones then stay in its cache; on other devices the stack is what keeps them busy.
     """
-    return device.type == "cpu" and n_elements >= _WORTH_A_CALL
+    return device.type in ("cpu", "meta") and n_elements >= _WORTH_A_CALL  # meta stands for a CPU

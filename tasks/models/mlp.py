@@ -139,7 +139,8 @@ class _OneLogit(torch.autograd.Function):
     """relu(x W) w for one column w, in half the passes over the hidden activations that autograd takes.
 
     With A the 0/1 matrix of active neurons and g the gradient of the logits, all gradients follow from G = (g x)ᵀ A:
-    that of W is G scaled by w, that of w the column sums of W ∘ G, and the activations themselves need not be kept.
+    that of W is G scaled by w, that of w the column sums of W ∘ G. Where models are computed one by one, A is computed
+    anew in the backward pass: that takes less time than to write it to memory and read it again.
     """
 
     @staticmethod
@@ -150,31 +151,62 @@ class _OneLogit(torch.autograd.Function):
         w: Float[Tensor, "model d_hidden 1"],
     ) -> Float[Tensor, "model batch 1"]:
         if worth_a_call(x.shape[1] * W.shape[2], x.device):  # so one model's activations stay in the cache
-            active = x.new_empty(*x.shape[:2], W.shape[2])
-            logit = x.new_empty(*x.shape[:2], 1)
-            for model, hidden in enumerate(active):
+            hidden, logit = x.new_empty(x.shape[1], W.shape[2]), x.new_empty(*x.shape[:2], 1)
+            for model in range(len(W)):
                 torch.mm(x[model], W[model], out=hidden).relu_()
                 torch.mm(hidden, w[model], out=logit[model])
-                hidden.sign_()
+            ctx.save_for_backward(x, W, w)
         else:
             hidden = torch.relu_(product(x, W, None))
             logit = product(hidden, w, None).clone()
-            active = hidden.sign_()
-        ctx.save_for_backward(x, W, w, active)
+            ctx.save_for_backward(x, W, w, hidden.sign_())
         return logit
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, W, w, active = ctx.saved_tensors
+        x, W, w, *active = ctx.saved_tensors
         (gradient,) = grad_outputs
-        if x.shape[2] < active.shape[2]:
-            G = product((x * gradient).transpose(1, 2), active, None)
+        scaled = (W * w.transpose(1, 2)).transpose(1, 2) if ctx.needs_input_grad[0] else None
+        if active:
+            G, to_x = _gradients(x, gradient, active[0], scaled)
         else:
-            G = product(x.transpose(1, 2), active * gradient, None)
-        scale = w.transpose(1, 2)
-        to_x = product(active, (W * scale).transpose(1, 2), None) * gradient if ctx.needs_input_grad[0] else None
-        return to_x, G * scale, (W * G).sum(1).unsqueeze(-1)
+            G, to_x = _gradients_one_by_one(x, gradient, W, scaled)
+        return to_x, G * w.transpose(1, 2), (W * G).sum(1).unsqueeze(-1)
+
+
+def _gradients(
+    x: Float[Tensor, "model batch d_in"],
+    gradient: Float[Tensor, "model batch 1"],
+    active: Float[Tensor, "model batch d_hidden"],
+    scaled: Float[Tensor, "model d_hidden d_in"] | None,
+) -> tuple[Float[Tensor, "model d_in d_hidden"], Float[Tensor, "model batch d_in"] | None]:
+    """G, and with ``scaled``, (W ∘ wᵀ)ᵀ, the gradient of x."""
+    if x.shape[2] < active.shape[2]:
+        G = product((x * gradient).transpose(1, 2), active, None)
+    else:
+        G = product(x.transpose(1, 2), active * gradient, None)
+    return G, None if scaled is None else product(active, scaled, None) * gradient
+
+
+def _gradients_one_by_one(
+    x: Float[Tensor, "model batch d_in"],
+    gradient: Float[Tensor, "model batch 1"],
+    W: Float[Tensor, "model d_in d_hidden"],
+    scaled: Float[Tensor, "model d_hidden d_in"] | None,
+) -> tuple[Float[Tensor, "model d_in d_hidden"], Float[Tensor, "model batch d_in"] | None]:
+    """The same, with the active neurons of one model after the other."""
+    G, active = torch.empty_like(W), x.new_empty(x.shape[1], W.shape[2])
+    to_x = None if scaled is None else x.new_empty(x.shape)
+    for model, of_logit in enumerate(gradient):
+        torch.mm(x[model], W[model], out=active).gt_(0)
+        if to_x is not None and scaled is not None:
+            torch.mm(active, scaled[model], out=to_x[model]).mul_(of_logit)
+        if x.shape[2] < W.shape[2]:
+            torch.mm((x[model] * of_logit).T, active, out=G[model])
+        else:
+            torch.mm(x[model].T, active.mul_(of_logit), out=G[model])
+    return G, to_x
 
 
 class MLP:
