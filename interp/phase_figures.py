@@ -29,7 +29,7 @@ def order_map(result: PhaseDiagram, value: str) -> "go.Figure":
     """Mean over seeds of an order parameter, viridis, from 0 to 1 for shares; the boundary with its interval, and
     hatching where seen data are not fitted."""
     found = result.boundary
-    parts = [f"Mean over {_seeds(result)} at the end of training{_best(result)}; blank: no run"]
+    parts = [f"Mean over {_seeds(result)} {_when(value)}{_best(result)}; blank: no run"]
     if found is not None:
         parts.append(f"line: {spoken(found.of)} passes 1/2, bars: interval over seeds and grid")
     if result.seen is not None:
@@ -109,7 +109,7 @@ def curves(result: PhaseDiagram, value: str) -> "go.Figure":
         title=f"{spoken(value).capitalize()} along {result.x.name}",
         x=result.x.name,
         y=spoken(value),
-        caption=f"Mean over {_seeds(result)} at the end of training{_best(result)}. Bars: {_INTERVAL}.{edge}",
+        caption=f"Mean over {_seeds(result)} {_when(value)}{_best(result)}. Bars: {_INTERVAL}.{edge}",
         log_x=result.x.scale == "log",
         dashes={"largest over training": "dot"},
     )
@@ -263,6 +263,10 @@ def _row_name(result: PhaseDiagram, point: GridPoint) -> str:
 
 def _y_name(result: PhaseDiagram) -> str:
     return " " if result.y is None else result.y.name
+
+
+def _when(value: str) -> str:
+    return "of the largest value over training" if value.startswith("max_") else "at the end of training"
 
 
 def _seeds(result: PhaseDiagram) -> str:

@@ -643,3 +643,9 @@ def test_where_no_exception_is_taught_the_unseen_pairs_are_what_is_drawn():
     assert diagram.seen == "test_accuracy"
     assert diagram.boundary is not None
     assert all(0.4 < crossing.location.value < 0.5 for crossing in diagram.boundary.crossings)
+
+
+def test_a_map_of_the_largest_value_says_so():
+    diagram = phases.analyze(steps(), x="init.gamma", y="model.n_layers", values=["max_held_out_inferential"])
+    drawn = phases.figures(diagram)["max_held_out_inferential"]
+    assert "of the largest value over training" in drawn.layout.title.subtitle.text.replace("<br>", " ")
