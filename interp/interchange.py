@@ -14,12 +14,12 @@ thing there (Geiger et al. 2021, arXiv 2106.02997).
   has passed into them answers the source (``carried``): the inferential route; the first anchor alone must then move
   the answer too (``first_anchor_moves``), or the second anchor could have looked up key and pair by itself.
 
+Both are asked at every boundary between layers; the largest counts. Sequences have their second anchor before the last
+position, keys that were seen, and pairs that were taught by the rule.
+
 The names are those of the published patterns. A route is no rule: a model may add up the anchors before it meets the
 key, for which ``paired`` holds, and still compose on the held-out pair; some trained ones do (notebooks/LOG.md). Which
 rule the held-out pair follows is told by ``interp.counterfactual``.
-
-Both are asked at every boundary between layers; the largest counts. Sequences have their second anchor before the last
-position, keys that were seen, and pairs that were taught by the rule.
 
 Controls: the same patch at noise positions, where there are any; a random vector of the source's norm at the same
 positions; answers of other sequences (arbitrary labels); random weights.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from interp import attention
+from interp import attention, theme
 from interp.roles import ROLES
 from interp.subject import Subject
 from tasks.anchor import AnchorComposition
@@ -115,3 +115,15 @@ def test_the_figures_draw_the_pattern_and_every_layer(composes, mirrors) -> None
     assert "layer 1: last attends to first anchor, 0.50" in drawn
     assert "layer 2: last attends to key, 1.00" in drawn
     assert not any("layer 2: last attends to first anchor" in text for text in drawn)
+
+
+def test_the_flow_has_a_colour_for_each_published_pattern(composes, mirrors) -> None:
+    def colours(result) -> dict[str, str]:
+        edges = [trace for trace in attention.figures(result)["flow"].data if trace.hovertext]
+        return {edge.hovertext.rpartition(",")[0]: edge.line.color for edge in edges}
+
+    blue, orange = theme.CATEGORIES[:2]
+    assert colours(mirrors)["layer 1: last attends to first anchor"] == orange
+    assert colours(mirrors)["layer 2: last attends to key"] == orange
+    assert colours(composes)["layer 1: first anchor attends to key"] == blue
+    assert colours(composes)["layer 2: last attends to first anchor"] == blue

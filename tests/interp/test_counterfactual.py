@@ -111,6 +111,7 @@ def test_the_figures_show_the_table_and_the_deviations(mirrors) -> None:
     assert made["table"].data[0].z[0][1] == 1.0
     assert list(made["deviations"].data[0].x) == ["+4"]
     assert list(made["deviations"].data[0].y) == [1.0]
+    assert "every answer's deviation" in made["deviations"].layout.title.subtitle.text
 
 
 def test_the_placebo_is_asked_on_keys_that_were_not_taught(monkeypatch) -> None:

@@ -194,17 +194,18 @@ def test_the_sets_say_which_measures_know_the_rule():
     assert not any("rule" in name for of, names in sets.items() if "rule" not in of for name in names)
 
 
-@pytest.mark.slow
 def test_a_set_that_lacks_what_its_name_says_is_left_out():
+    def sets(frame):
+        return set(foresight.analyze(frame, steps=[STEP], models=("linear",), n_permutations=0).feature_sets)
+
     table = made(noise)
-    without_rule = table.drop(columns=[name for name in table if name.startswith("rule.")])
-    assert set(foresight.analyze(without_rule, models=("linear",), n_permutations=0).feature_sets) == {
+    assert sets(table.drop(columns=[name for name in table if name.startswith("rule.")])) == {
         LOSS, CELL, WEIGHTS, BASE, ALL
     }  # fmt: skip
-    one_cell = table.assign(**{"training.weight_decay": 0.1})
-    assert set(foresight.analyze(one_cell, models=("linear",), n_permutations=0).feature_sets) == {LOSS, WEIGHTS, RULE}
+    assert sets(table.assign(**{"training.weight_decay": 0.1})) == {LOSS, WEIGHTS, RULE}
 
 
+@pytest.mark.slow
 def test_figures_draw_the_scores_the_chosen_step_and_what_it_rests_on():
     result = foresight.analyze(made(decides), models=("linear",), n_permutations=2)
     made_of = foresight.figures(result)

@@ -67,6 +67,21 @@ def test_the_control_is_grey_and_a_seed_keeps_its_colour():
     assert len(set(theme.CATEGORIES)) == 8
 
 
+def test_controls_beside_each_other_have_patterns_of_their_own():
+    heights = {name: [1.0] for name in ("model", "control without", "control only")}
+    figure = plots.bars(["a"], heights, **NAMES)
+    model, *controls = [(bar.marker.color, bar.marker.pattern.shape) for bar in figure.data]
+    assert model[1] == ""
+    assert {colour for colour, _ in controls} == {theme.CONTROL}
+    assert len({shape for _, shape in controls}) == 2
+
+
+def test_few_points_are_marked_and_steps_are_written_out():
+    few, many = (plots.lines(range(n), {"a": [0.0] * n}, **NAMES) for n in (5, 500))
+    assert (few.data[0].mode, many.data[0].mode) == ("lines+markers", "lines")
+    assert many.layout.xaxis.tickformat == ","
+
+
 def test_no_two_of_twenty_series_look_alike():
     figure = plots.lines([1, 2], {f"map {i}": [0.0, 1.0] for i in range(20)}, **NAMES)
     assert len({(line.line.color, line.line.dash) for line in figure.data}) == 20

@@ -123,6 +123,7 @@ def test_one_hot_rows_and_embedding_rows_are_added_over_positions():
 
     counts = KINDS["counts"]
     params, tokens = stack(counts, 1)
+    tokens[0, 0] = 3  # the same token twice counts twice
     W_in, b_in, W_U = (params[name][0] for name in ("layers.0.W_in", "layers.0.b_in", "unembed.W_U"))
     a, b = tokens[0].T
     expected = (W_in[a] + W_in[b] + b_in).relu() @ W_U

@@ -98,6 +98,14 @@ def test_an_average_of_the_gradients_takes_a_copy_of_the_parameters_more(modular
     assert model_bytes(*settings, averaging) - model_bytes(*settings, plain) == a_copy
 
 
+def test_activations_that_are_computed_anew_are_not_counted():
+    parity = preset("parity", "paper")
+    wide, narrow = (
+        model_bytes(parity.task, replace(parity.model, d_hidden=(width,)), parity.training) for width in (258, 16)
+    )
+    assert wide - narrow < 0.5 * 4 * (258 - 16) * len(parity.task.train_set())
+
+
 @pytest.mark.parametrize(("objective", "loss_dtype"), [("stablemax", "float64"), ("stablemax", "float32")])
 def test_an_objective_of_several_operations_saves_more_than_cross_entropy(objective, loss_dtype):
     paper = preset("modular", "paper")
