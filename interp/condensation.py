@@ -97,13 +97,15 @@ def hierarchical_order(cosine: Float[Tensor, "neuron neuron"]) -> list[int]:
 class MatrixCondensation(Result):
     """How condensed the neurons of one matrix are.
 
-    ``directions`` counts groups of at least 5 neurons at threshold 0.7, ``condensed_share`` is the share of neurons in
-    them; ``loose_…`` is the same at 0.4. ``opposite_share`` is the share of pairs with cosine below −0.7.
+    ``groups`` counts the groups at threshold 0.7, those of a lone neuron too: as many as neurons where none shares its
+    direction. ``directions`` counts those of at least 5 neurons, ``condensed_share`` is the share of neurons in these;
+    ``loose_…`` is the same at 0.4. ``opposite_share`` is the share of pairs with cosine below −0.7.
     ``mean_absolute_cosine`` and ``max_absolute_cosine`` are of absolute values off the diagonal.
     """
 
     n_neurons: int
     d_in: int
+    groups: int
     directions: int
     condensed_share: float
     loose_directions: int
@@ -117,13 +119,15 @@ def condensation(W: Float[Tensor, "d_in neuron"]) -> MatrixCondensation:
     """All condensation measures of the columns of a matrix; NaN for those on pairs where there is one neuron."""
     cosine = cosines(W)
     n = len(cosine)
-    directions, share = _large(greedy_groups(cosine, THRESHOLD), n)
+    groups = greedy_groups(cosine, THRESHOLD)
+    directions, share = _large(groups, n)
     loose_directions, loose_share = _large(greedy_groups(cosine, LOOSE_THRESHOLD), n)
     pairs = cosine[tuple(torch.triu_indices(n, n, offset=1))]
     some = len(pairs) > 0
     return MatrixCondensation(
         n_neurons=n,
         d_in=W.shape[0],
+        groups=len(groups),
         directions=directions,
         condensed_share=share,
         loose_directions=loose_directions,
@@ -140,10 +144,12 @@ class CondensationResult(Result):
     the headline matrix the main numbers again and, for figures, its weights and the control's."""
 
     headline: str
+    groups: int
     directions: int
     condensed_share: float
     opposite_share: float
     mean_absolute_cosine: float
+    control_groups: int
     control_directions: int
     control_condensed_share: float
     control_opposite_share: float
@@ -179,10 +185,12 @@ def analyze(subject: Subject, *, matrices: Sequence[str] | None = None, control_
     head, beside = found[names[0]], control[names[0]]
     return CondensationResult(
         headline=names[0],
+        groups=head.groups,
         directions=head.directions,
         condensed_share=head.condensed_share,
         opposite_share=head.opposite_share,
         mean_absolute_cosine=head.mean_absolute_cosine,
+        control_groups=beside.groups,
         control_directions=beside.directions,
         control_condensed_share=beside.condensed_share,
         control_opposite_share=beside.opposite_share,

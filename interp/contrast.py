@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TAKES: Takes = "pair of ensembles"
 ANCHOR_NUMBERS = {
+    "condensation.groups": "groups of query neurons, lone ones too",
     "condensation.directions": "directions among the query neurons",
     "condensation.condensed_share": "share of query neurons in groups",
     "condensation.mean_absolute_cosine": "mean |cosine| of query neurons",

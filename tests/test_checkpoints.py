@@ -71,6 +71,14 @@ def test_five_neurons_on_a_circle_add_by_periodic_features_and_did_not_before() 
     assert found.performance["test_accuracy"] == 1
 
 
+def test_twenty_four_neurons_memorise_and_then_add_by_periodic_features() -> None:
+    folder = CHECKPOINTS / "perceptron"
+    early, late = (examine(Subject.load(folder, step), ["neuron_waves"]) for step in (1_000, "last"))
+    assert early.verdict.solution == "memorising"
+    assert late.verdict.solution == "generalising by periodic features"
+    assert late.results["neuron_waves"].frequencies == (4, 19, 13, 22)
+
+
 @pytest.mark.slow
 def test_the_published_setting_grokked_as_promised() -> None:
     subject = Subject.load(CHECKPOINTS / "modular-addition")

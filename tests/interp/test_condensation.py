@@ -51,7 +51,7 @@ def test_opposite_neurons_are_two_directions_and_counted_as_opposite_pairs():
 
 def test_a_group_of_four_is_no_direction():
     found = condensation.condensation(bundles([4, 6, 1]))
-    assert found.directions == 1
+    assert (found.groups, found.directions) == (3, 1)
     assert found.condensed_share == pytest.approx(6 / 11)
 
 
@@ -65,7 +65,7 @@ def test_random_neurons_of_400_inputs_have_the_recomputed_cosines():
     found = condensation.condensation(gaussian(400, 200))
     assert found.mean_absolute_cosine == pytest.approx(0.040, abs=0.001)
     assert found.max_absolute_cosine == pytest.approx(0.21, abs=0.03)
-    assert (found.directions, found.condensed_share, found.opposite_share) == (0, 0.0, 0.0)
+    assert (found.groups, found.directions, found.condensed_share, found.opposite_share) == (200, 0, 0.0, 0.0)
 
 
 def test_one_neuron_has_no_pairs_to_measure():
@@ -112,8 +112,9 @@ def test_analysis_reads_the_queries_of_all_heads_and_the_mlp():
     result = condensation.analyze(Subject.of(config, params, task))
     assert result.headline == "blocks.0.attn.W_Q"
     assert list(result.matrices) == ["blocks.0.attn.W_Q", "blocks.0.mlp.W_in"]
-    assert (result.directions, result.condensed_share) == (1, 1.0)
-    assert result.control_directions == 0
+    assert (result.groups, result.directions, result.condensed_share) == (1, 1, 1.0)
+    assert (result.control_groups, result.control_directions) == (result.control[result.headline].groups, 0)
+    assert result.control_groups > 1
     # nine neurons on each circle, 40° apart: each sees two with cosine .77, and those of other circles not at all
     assert result.matrices["blocks.0.mlp.W_in"].directions == 0
     assert result.matrices["blocks.0.mlp.W_in"].opposite_share == pytest.approx(3 * 9 / (27 * 26 / 2))
