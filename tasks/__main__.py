@@ -97,8 +97,8 @@ class Train(Generic[AnyTask, AnyModel]):
     """Run folder; with several seeds, the folder of their run folders."""
     preset: Size = "default"
     """Where every option not given comes from: tiny (seconds to a minute), default (minutes), fast (the published
-    problem, solved soonest), paper (the published setting), explorable and circle (modular addition by a perceptron).
-    python -m tasks list shows which a task has."""
+    problem, solved soonest), paper (the published setting), explorable (perceptrons of modular addition and of sparse
+    parity), circle (five neurons). python -m tasks list shows which a task has."""
     seeds: tuple[int, ...] = (0,)
     """One model each, trained together."""
     gammas: tuple[float, ...] = ()

@@ -1,5 +1,7 @@
 """The measures of sparse parity over snapshots whose weights were made for it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,6 +14,8 @@ from tasks.models.initialization import Initialization, initialize
 from tasks.models.mlp import shapes
 from tasks.models.parity_network import parity_network, parity_table
 from tasks.parity import SparseParity
+from tasks.presets import preset
+from tasks.training import train
 
 TASK = SparseParity(n_bits=9, k=2, n_train=40, n_test=100, data_seed=1)
 
@@ -74,3 +78,17 @@ def test_the_figures_show_mass_answers_and_neurons_over_steps(found) -> None:
     assert list(made["accuracy"].data[1].y) == [m.test_accuracy for m in found.measures]
     assert list(made["coefficients"].data[0].y) == [abs(m.walsh.value) for m in found.measures]
     assert list(made["neurons"].data[0].y) == [m.subnetwork.size for m in found.measures]
+
+
+@pytest.mark.slow
+def test_under_the_l1_penalty_a_network_memorises_and_the_right_bits_win_when_it_generalises() -> None:
+    p = preset("parity", "explorable")
+    run = train(p.task, p.model, p.init, replace(p.training, steps=1_500), seeds=[20])[0]
+    found = parity_dynamics.analyze(Trajectory([Subject.load(run, step) for step in run.steps]), n_samples=50)
+    memorised, generalised, won = (
+        found.steps.index(happened.by) for happened in (found.memorised, found.generalised, found.overtaken)
+    )
+    assert 2 * found.steps[memorised] <= found.steps[generalised] <= 5 * found.steps[memorised]
+    assert abs(won - generalised) <= 1
+    assert found.measures[memorised].relevant_share < 0.5 < 0.9 < found.measures[-1].relevant_share
+    assert not found.control_overtaken.reached
