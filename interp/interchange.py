@@ -7,40 +7,50 @@ thing there (Geiger et al. 2021, arXiv 2106.02997).
 * ``nodes``: base and source differ in the key, the first or the second anchor; one role at one layer boundary is
   patched (boundary 0: the embedding). *Moved* answers the source, *stayed* the base.
 * ``recombined``: the same with the held-out pair as source, at the anchor that differs. There the candidate rules give
-  different answers.
-* Two patches decide. Base and source differ in the key and in both anchors. Patched *from the second anchor on*
-  (where both anchors are known at the earliest), a model that has formed the pair apart from the key answers the
-  source's pair on the *base's* key (``paired``): the symmetric route. Patched *at both anchors*, a model whose key
+  different answers. Past the embedding, the pair is then put together inside the model, and ``rule`` is the one that
+  most of its answers follow. Where the pair was formed before, they stay with the base, and there is none.
+* Two patches decide the ``route``. Base and source differ in the key and in both anchors. Patched *from the second
+  anchor on* (where both anchors are known at the earliest), a model that has formed the pair apart from the key answers
+  the source's pair on the *base's* key (``paired``): the symmetric route. Patched *at both anchors*, a model whose key
   has passed into them answers the source (``carried``): the inferential route; the first anchor alone must then move
   the answer too (``first_anchor_moves``), or the second anchor could have looked up key and pair by itself.
 
-Both are asked at every boundary between layers; the largest counts. Sequences have their second anchor before the last
+All are asked at every boundary between layers; the largest counts. Sequences have their second anchor before the last
 position, keys that were seen, and pairs that were taught by the rule.
 
 The names are those of the published patterns. A route is no rule: a model may add up the anchors before it meets the
-key, for which ``paired`` holds, and still compose on the held-out pair; some trained ones do (notebooks/LOG.md). Which
-rule the held-out pair follows is told by ``interp.counterfactual``.
+key, for which ``paired`` holds, and still compose on the held-out pair; some trained ones do (notebooks/LOG.md).
 
 Controls: the same patch at noise positions, where there are any; a random vector of the source's norm at the same
 positions; answers of other sequences (arbitrary labels); random weights.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
+from interp.patching import (
+    CHANGES,
+    CONTROL,
+    Call,
+    Recombination,
+    largest,
+    patch,
+    recombinations,
+    rule_inside,
+    share_of,
+)
 from interp.result import Result, Takes
-from interp.roles import ROLES, anchor_task, layer_output, positions
+from interp.roles import ROLES, anchor_task, positions
 from interp.sequences import Batch, base_batches, composed_pairs, source_of
-from interp.statistics import Interval, share
+from interp.statistics import Interval
 from interp.subject import Subject
 from interp.thresholds import FITTED, FOLLOWS, followed
-from tasks.anchor import AnchorComposition, Pair
-from tasks.base import UserError, generator
+from tasks.anchor import AnchorComposition
+from tasks.base import UserError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -48,11 +58,7 @@ if TYPE_CHECKING:
 TAKES: Takes = "subject"
 MOVES = 0.50
 """Share of answers that the first anchor alone must move in an inferential model: it is most, not all, of the route."""
-CONTROL = 0.20
-"""Share that a control may explain. With few possible answers chance alone explains some: one in as many as there
-are."""
 N_SEQUENCES = 200
-CHANGES = ("key", "first anchor", "second anchor")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,81 +73,39 @@ class NodePatch(Result):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Recombination(Result):
-    """Answers after the anchor that makes the pair the held-out one was patched in at one boundary.
-
-    ``inferential`` and ``symmetric`` are the candidate rules' answers for the held-out pair, ``stayed`` the base's.
-    """
-
-    change: str
-    boundary: int
-    inferential: Interval
-    symmetric: Interval
-    stayed: Interval
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class InterchangeResult(Result):
     """What ``analyze`` finds.
 
-    ``carried``, ``paired`` and ``first_anchor_moves`` are shares of answers, at the boundary where each is largest.
-    ``accuracy`` is that of the unpatched bases. ``noise_moves`` is the share of answers that a patch of the noise
-    positions changes to the source's (``None`` without such positions); ``random_vector`` and ``arbitrary_labels`` the
-    larger of the shares of *carried* and *paired* that remain with these controls; ``control_…`` are of random weights.
+    ``carried``, ``paired`` and ``first_anchor_moves`` are shares of answers, at the boundary where each is largest;
+    ``composed`` and ``mirrored`` those that follow either rule where the held-out pair was put together inside, at the
+    boundary and anchor where each is largest (NaN without such a pair). ``accuracy`` is that of the unpatched bases.
+    ``noise_moves`` is the share of answers that a patch of the noise positions changes to the source's (``None``
+    without such positions); ``random_vector`` and ``arbitrary_labels`` the larger of the shares of *carried* and
+    *paired* that remain with these controls; ``control_…`` are of random weights.
     """
 
-    route: Literal["inferential", "symmetric", "undetermined"]
+    route: Call
+    rule: Call
     accuracy: float
     carried: float
     paired: float
     first_anchor_moves: float
+    composed: float
+    mirrored: float
     noise_moves: float | None
     random_vector: float
     arbitrary_labels: float
     control_carried: float
     control_paired: float
     control_first_anchor_moves: float
+    control_composed: float
+    control_mirrored: float
     carried_interval: Interval
     paired_interval: Interval
     carried_boundary: int
     paired_boundary: int
     nodes: tuple[NodePatch, ...]
     recombined: tuple[Recombination, ...]
-
-
-def patch(
-    subject: Subject,
-    base: Int[Tensor, "example pos"],
-    source: Int[Tensor, "example pos"],
-    boundary: int,
-    at: Sequence[int],
-    *,
-    random_vector: int | None = None,
-) -> Int[Tensor, " example"]:
-    """Answers to ``base`` with the source's activations at positions ``at`` of one boundary.
-
-    Args:
-        boundary: 0 is the embedding, l the output of layer l, after its LayerNorm where the norm comes last.
-        random_vector: a seed: put Gaussian vectors of the source's norms there instead.
-
-    Raises:
-        UserError: no such boundary.
-    """
-    if not 0 <= boundary <= subject.config.n_layers:
-        raise UserError(f"expected a boundary between 0 and {subject.config.n_layers}, got {boundary}")
-    name = "blocks.0.hook_resid_pre" if boundary == 0 else layer_output(subject.config, boundary - 1)
-    taken = subject.activations(source, [name])[1][name][:, list(at)]
-    if random_vector is not None:
-        drawn = generator(random_vector, "interchange").standard_normal(tuple(taken.shape))
-        vectors = torch.from_numpy(drawn).to(taken.dtype)
-        taken = vectors * taken.norm(dim=-1, keepdim=True) / vectors.norm(dim=-1, keepdim=True)
-
-    def edit(value: Float[Tensor, "example pos d_model"]) -> Float[Tensor, "example pos d_model"]:
-        value = value.clone()
-        value[:, list(at)] = taken
-        return value
-
-    return subject.logits(base, {name: edit}).argmax(-1)
 
 
 def analyze(
@@ -164,22 +128,31 @@ def analyze(
         raise UserError("expected pairs taught by the rule that differ in both anchors, to patch one into the other")
     inside = list(range(1, subject.config.n_layers))
     batches = base_batches(task, n_sequences, seed)
+    random = subject.randomized(control_seed)
     decided = _decide(subject, task, batches, inside, seed)
-    control = _decide(subject.randomized(control_seed), task, batches, inside, seed)
+    control = _decide(random, task, batches, inside, seed)
+    recombined = recombinations(subject, task, batches, [0, *inside])
+    put_together = largest(recombined)
+    control_together = largest(recombinations(random, task, batches, inside))
     base_answers = torch.cat([subject.answers(batch.inputs) for batch in batches])
     accuracy = float((base_answers == torch.cat([batch.answers(task) for batch in batches])).double().mean())
     return InterchangeResult(
         route=_route(accuracy, decided, control),
+        rule=rule_inside(accuracy, put_together, control_together),
         accuracy=accuracy,
         carried=decided["carried"].value,
         paired=decided["paired"].value,
         first_anchor_moves=decided["first_anchor_moves"].value,
+        composed=_value(put_together, "inferential"),
+        mirrored=_value(put_together, "symmetric"),
         noise_moves=None if decided["noise"] is None else decided["noise"].value,
         random_vector=decided["random_vector"],
         arbitrary_labels=decided["arbitrary_labels"],
         control_carried=control["carried"].value,
         control_paired=control["paired"].value,
         control_first_anchor_moves=control["first_anchor_moves"].value,
+        control_composed=_value(control_together, "inferential"),
+        control_mirrored=_value(control_together, "symmetric"),
         carried_interval=decided["carried"],
         paired_interval=decided["paired"],
         carried_boundary=decided["carried_boundary"],
@@ -191,12 +164,7 @@ def analyze(
             for role in ROLES
             if any(positions(task, batch.at)[role] for batch in batches)
         ),
-        recombined=tuple(
-            _recombine(subject, task, batches, change, boundary)
-            for change in CHANGES[1:]
-            for boundary in range(subject.config.n_layers)
-            if _held_out(task) is not None
-        ),
+        recombined=recombined,
     )
 
 
@@ -243,10 +211,12 @@ def figures(result: InterchangeResult) -> dict[str, "go.Figure"]:
     return made
 
 
-def _route(
-    accuracy: float, found: dict[str, Any], control: dict[str, Any]
-) -> Literal["inferential", "symmetric", "undetermined"]:
-    """The rule of the module's head, written once."""
+def _value(shares: Mapping[str, Interval], rule: str) -> float:
+    return shares[rule].value if rule in shares else math.nan
+
+
+def _route(accuracy: float, found: dict[str, Any], control: dict[str, Any]) -> Call:
+    """The route of the module's head, written once."""
     controls = [found["random_vector"], found["arbitrary_labels"], control["carried"].value, control["paired"].value]
     controls += [] if found["noise"] is None else [found["noise"].value]
     if accuracy < FITTED or max(controls) > CONTROL:
@@ -288,18 +258,18 @@ def _decide(
             for boundary in boundaries
         }
         expected = [batch.answers(task) for batch in wanted]
-        hits = {boundary: _share(answers, expected, batches) for boundary, answers in answered.items()}
+        hits = {boundary: share_of(answers, expected, batches) for boundary, answers in answered.items()}
         best = max(hits, key=lambda boundary: hits[boundary].value)
         found[name] = hits[best]
         if name in ("carried", "paired"):
             found[f"{name}_boundary"] = best
             others = [answers.roll(1) for answers in expected]
-            found["arbitrary_labels"] = max(found["arbitrary_labels"], _share(answered[best], others, batches).value)
+            found["arbitrary_labels"] = max(found["arbitrary_labels"], share_of(answered[best], others, batches).value)
             drawn = [
                 patch(subject, batch.inputs, source.inputs, best, at, random_vector=seed)
                 for batch, source, at in zip(batches, given, places, strict=True)
             ]
-            found["random_vector"] = max(found["random_vector"], _share(drawn, expected, batches).value)
+            found["random_vector"] = max(found["random_vector"], share_of(drawn, expected, batches).value)
     return found
 
 
@@ -329,47 +299,6 @@ def _node(
         change=change,
         boundary=boundary,
         role=role,
-        moved=_share(answers, [source.answers(task) for source in sources], used),
-        stayed=_share(answers, [batch.answers(task) for batch in used], used),
+        moved=share_of(answers, [source.answers(task) for source in sources], used),
+        stayed=share_of(answers, [batch.answers(task) for batch in used], used),
     )
-
-
-def _recombine(
-    subject: Subject, task: AnchorComposition, batches: list[Batch], change: str, boundary: int
-) -> Recombination:
-    """Bases whose other anchor is that of the held-out pair; the anchor that is missing is patched in."""
-    held_out = _held_out(task)
-    assert held_out is not None
-    index = CHANGES.index(change) - 1
-    rest = [pair for pair in composed_pairs(task) if pair[1 - index] == held_out[1 - index]]
-    answers, bases, rules = [], [], {"inferential": [], "symmetric": []}
-    for batch in batches:
-        pairs = [rest[i % len(rest)] for i in range(len(batch.keys))]
-        base = batch.holding(pairs=pairs)
-        source = batch.holding(pairs=[held_out] * len(pairs))
-        answers.append(patch(subject, base.inputs, source.inputs, boundary, [batch.at + 1 + index]))
-        bases.append(base.answers(task))
-        for rule, values in task.candidate_rules(held_out, torch.from_numpy(batch.keys)).items():
-            rules[rule].append(values)
-    return Recombination(
-        change=change,
-        boundary=boundary,
-        inferential=_share(answers, rules["inferential"], batches),
-        symmetric=_share(answers, rules["symmetric"], batches),
-        stayed=_share(answers, bases, batches),
-    )
-
-
-def _held_out(task: AnchorComposition) -> Pair | None:
-    """The held-out pair that is judged, where both of its anchors occur with others in composed pairs."""
-    judged = next((pair for pair in task.held_out if task.rules_differ(pair)), None)
-    if judged is None:
-        return None
-    sides = [[pair for pair in composed_pairs(task) if pair[side] == judged[side]] for side in (0, 1)]
-    return judged if all(sides) else None
-
-
-def _share(answers: list[Tensor], expected: list[Tensor], batches: list[Batch]) -> Interval:
-    """Share of equal answers; intervals resample (key, position) of the base."""
-    units = torch.cat([torch.from_numpy(batch.keys) * 1_000 + batch.at for batch in batches])
-    return share(torch.cat(answers) == torch.cat(expected), units)

@@ -136,12 +136,9 @@ def _other_depths(
     """What the other two depths of the counterfactual say, and whether all agree."""
     said, text = [], ""
     if interchange is not None:
-        said.append(interchange.route)
-        text += (
-            f" Interchange: {interchange.route} (key carried by the anchors {interchange.carried:.1%}, pair formed "
-            f"apart from the key {interchange.paired:.1%}; random weights {interchange.control_carried:.1%} and "
-            f"{interchange.control_paired:.1%})."
-        )
+        decided = interchange.rule != "undetermined"
+        said.append(interchange.rule if decided else interchange.route)
+        text += f" Interchange: {said[0]} ({_put_together(interchange) if decided else _routes(interchange)})."
     if relabelling is not None:
         said.append(
             {"follows": "symmetric", "does not follow": "not symmetric"}.get(relabelling.mirror_call, "undetermined")
@@ -156,6 +153,22 @@ def _other_depths(
     if not agree.issuperset(said):
         text += " The depths disagree."
     return text
+
+
+def _put_together(result: InterchangeResult) -> str:
+    """How the held-out pair is answered where it is put together inside the model."""
+    return (
+        f"put together between layers, {result.composed:.1%} of held-out pairs are composed and {result.mirrored:.1%} "
+        f"mirrored; random weights {result.control_composed:.1%} and {result.control_mirrored:.1%}"
+    )
+
+
+def _routes(result: InterchangeResult) -> str:
+    """Where the key is when the pair is known."""
+    return (
+        f"key carried by the anchors {result.carried:.1%}, pair formed apart from the key {result.paired:.1%}; random "
+        f"weights {result.control_carried:.1%} and {result.control_paired:.1%}"
+    )
 
 
 def _apart(result: CounterfactualResult) -> str:

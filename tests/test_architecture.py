@@ -25,6 +25,7 @@ SHARED = (
     "cutting",
     "fourier",
     "operands",
+    "patching",
     "paths",
     "projection",
     "readout",

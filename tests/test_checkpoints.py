@@ -103,12 +103,13 @@ def test_three_seeds_of_each_scale_of_initial_weights_end_in_its_solution(scale,
 @pytest.mark.parametrize(("scale", "solution"), SOLUTIONS.items())
 def test_patched_activations_and_one_more_exception_do_not_contradict_the_answers(scale, solution) -> None:
     subject = Ensemble.load(CHECKPOINTS / f"anchor-{scale}-init").subjects[0]
-    route, call = {
-        "inferential": ("undetermined", "does not follow"),  # its parts stand apart up to the last layer
-        "symmetric": ("symmetric", "follows"),
-        "memorising": ("undetermined", "does not follow"),
+    rule, route, call = {
+        "inferential": ("inferential", "undetermined", "does not follow"),  # its parts stand apart up to the last layer
+        "symmetric": ("undetermined", "symmetric", "follows"),  # the pair is formed in the first
+        "memorising": ("undetermined", "undetermined", "does not follow"),
     }[solution]
-    assert interchange.analyze(subject).route == route
+    patched = interchange.analyze(subject)
+    assert (patched.rule, patched.route) == (rule, route)
     assert relabelling.analyze(subject).mirror_call == call
 
 

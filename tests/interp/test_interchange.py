@@ -1,5 +1,8 @@
 """Interchange interventions on models whose route is known, because it was built in."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -34,7 +37,7 @@ def moved(result: interchange.InterchangeResult, change: str, boundary: int, rol
 
 
 def test_in_a_model_that_composes_the_key_has_passed_into_the_anchors(composes) -> None:
-    assert composes.route == "inferential"
+    assert composes.route == composes.rule == "inferential"
     assert composes.accuracy == composes.carried == composes.first_anchor_moves == 1.0
     assert composes.paired < 0.05
     assert moved(composes, "key", 1, "key") < 0.05  # the key's own place no longer matters
@@ -43,7 +46,7 @@ def test_in_a_model_that_composes_the_key_has_passed_into_the_anchors(composes) 
 
 
 def test_in_a_model_that_mirrors_the_pair_is_formed_apart_from_the_key(mirrors) -> None:
-    assert mirrors.route == "symmetric"
+    assert (mirrors.route, mirrors.rule) == ("symmetric", "undetermined")  # the pair was formed before
     assert mirrors.accuracy == mirrors.paired == 1.0
     assert mirrors.carried < 0.05
     assert moved(mirrors, "key", 1, "key") == 1.0
@@ -73,17 +76,28 @@ def test_a_patched_anchor_answers_the_held_out_pair_by_the_models_own_rule(compo
         assert at(composes, change, 0).inferential.value == at(mirrors, change, 0).symmetric.value == 1.0
         assert at(composes, change, 1).inferential.value == 1.0
         assert at(mirrors, change, 1).stayed.value == 1.0  # the anchors have left their places
+    assert (composes.composed, composes.mirrored) == (1.0, 0.0)
+    assert (mirrors.composed, mirrors.mirrored) == (0.0, 0.0)  # at the embedding, which does not count, it mirrors
 
 
 @pytest.mark.parametrize("build", [composer, mirror])
 def test_random_weights_show_no_route(build) -> None:
     found = interchange.analyze(Subject.of(*build(TASK), TASK).randomized(3), n_sequences=60)
-    assert found.route == "undetermined"
+    assert found.route == found.rule == "undetermined"
 
 
 def test_a_route_that_a_control_shows_too_is_no_evidence(monkeypatch) -> None:
     monkeypatch.setattr(Subject, "randomized", lambda self, seed: self)
     assert interchange.analyze(Subject.of(*mirror(TASK), TASK), n_sequences=60).route == "undetermined"
+    assert interchange.analyze(Subject.of(*composer(TASK), TASK), n_sequences=60).rule == "undetermined"
+
+
+def test_without_a_held_out_pair_there_is_no_rule_to_tell() -> None:
+    task = replace(TASK, relabelled=(), held_out=())
+    found = interchange.analyze(Subject.of(*composer(task), task), n_sequences=60)
+    assert (found.rule, found.recombined) == ("undetermined", ())
+    assert math.isnan(found.composed)
+    assert math.isnan(found.control_mirrored)
 
 
 @pytest.mark.parametrize("normalization", ["none", "pre", "post"])

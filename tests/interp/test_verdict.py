@@ -270,6 +270,21 @@ def test_the_verdict_says_what_the_other_depths_found_and_whether_they_agree(bui
     verdict = anchor_verdict(swaps, route, relabelled(call))
     assert verdict.solution == alone.solution != "undetermined"
     assert verdict.sentence.startswith(alone.sentence)
-    assert f"Interchange: {route.route} (key carried by the anchors {route.carried:.1%}" in verdict.sentence
+    found = {
+        "inferential": "put together between layers, 100.0% of held-out pairs are composed and 0.0% mirrored; random",
+        "symmetric": f"key carried by the anchors {route.carried:.1%}, pair formed apart from the key 100.0%; random",
+    }[route.route]
+    assert f"Interchange: {route.route} ({found} weights " in verdict.sentence
     assert f"Relabelling (1,2): (2,1) {call} (" in verdict.sentence
     assert verdict.sentence.endswith("The depths disagree.") != agree
+
+
+@pytest.mark.slow
+def test_where_rule_and_route_differ_the_rule_is_what_patching_says() -> None:
+    swaps, patched = anchors(knows_the_exception), Subject.of(*mirror(ANCHORS), ANCHORS)
+    route = interchange.analyze(patched, n_sequences=60)
+    assert route.route == "symmetric"
+    verdict = anchor_verdict(swaps, replace(route, rule="inferential"))
+    assert "Interchange: inferential (put together between layers, " in verdict.sentence
+    assert "disagree" not in verdict.sentence
+    assert anchor_verdict(swaps, route).sentence.endswith("The depths disagree.")
