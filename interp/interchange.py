@@ -21,8 +21,9 @@ position, keys that were seen, and pairs that were taught by the rule.
 The names are those of the published patterns. A route is no rule: a model may add up the anchors before it meets the
 key, for which ``paired`` holds, and still compose on the held-out pair; some trained ones do (notebooks/LOG.md).
 
-Controls: the same patch at noise positions, where there are any; a random vector of the source's norm at the same
-positions; answers of other sequences (arbitrary labels); random weights.
+Controls of the route: the same patch at noise positions, where there are any; a random vector of the source's norm at
+the same positions; answers of other sequences (arbitrary labels); random weights. Of the rule: the answers of the other
+rule, and random weights.
 """
 
 import math

@@ -139,7 +139,7 @@ def seconds_and_modules(program: str) -> tuple[float, list[str]]:
 def test_help_and_import_load_nothing_heavy_and_cost_little_more_than_the_libraries_they_need(start):
     """About half a second on a quiet machine, nearly half of it numpy and tyro; a busy one is slower at both."""
     ratios = []
-    for _ in range(20):  # the least of many: other processes only ever add to one side
+    for _ in range(8):  # the least of a few: other processes only ever add to one side
         spent, loaded = seconds_and_modules(CHILD.format(words=STARTS[start]))
         assert not {"torch", "sklearn", "transformer_lens", "scipy", "plotly", "pandas"} & set(loaded)
         ratios.append(spent / seconds_and_modules(LIBRARIES)[0])

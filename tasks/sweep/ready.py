@@ -248,8 +248,8 @@ READY: dict[str, SweepSpec] = {
 * *anchor-rate-decay*: Zhang et al. 2024, figure 14. The small form again keeps the exception.
 * *modular-decay-fraction*: how much data and decay it takes to generalise, with the phases of Liu et al. 2022 (arXiv
   2205.10343). *modular-scale-decay*: init scale α against decay, Liu et al. 2022 (Omnigrok, arXiv 2210.01117).
-* *parity*: the 1,125 models of the explorable by Pearce et al. 2023; their snapshots take 230 MB. The small form is the
-  part of its grid where all four classes lie side by side.
+* *parity*: the 1,125 models of the explorable by Pearce et al. 2023; their run folders take 290 MB. The small form is
+  the part of its grid where all four classes lie side by side.
 * *reverse-grokking*, *memorise-between*, *perceptron-…*: its further models of addition mod 67: one that unlearns,
   one that generalises, memorises and generalises, and what is shared: one table that is read and written, one that
   is only read, a table for each of the two numbers, or no table at all (*collapsed*), under L2 or L1. Its L1
