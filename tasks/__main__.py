@@ -14,7 +14,6 @@ from tasks.anchor import Anchor
 from tasks.base import Task, UserError
 from tasks.models.initialization import Initialization
 from tasks.presets import PRESETS, SIZES, Size, fitted, preset, usual_size
-from tasks.sweep.command import Sweep
 from tasks.table import PairTable, Split
 from tasks.training.config import TrainingConfig
 
@@ -266,8 +265,10 @@ def main() -> None:
             case ["train", family, *_] if not family.startswith("-"):
                 command = partial(_families, family)  # whatever options follow
             case _:
+                from tasks.sweep.command import Sweep
+
                 command = tyro.extras.subcommand_cli_from_dict(
-                    COMMANDS,
+                    {"list": List, "train": _families, "sweep": Sweep, "show": Show},
                     prog="python -m tasks",
                     description="Train small hooked transformers on problems whose rule is known.",
                     args=arguments,
@@ -287,10 +288,6 @@ def _families(
 ) -> None:
     """Train a model on a task; ``python -m tasks train TASK --help`` shows the options of one."""
     raise UserError(f"expected a task among {', '.join(PRESETS)}, got {family!r}")
-
-
-COMMANDS: dict[str, Callable[..., Any]] = {"list": List, "train": _families, "sweep": Sweep, "show": Show}
-"""Name of a subcommand → what is called with its options."""
 
 
 if __name__ == "__main__":
