@@ -1,6 +1,6 @@
 """What the trainer knows about a model: how it is initialised, how it runs, and which shortcuts training may take.
 
-A family is a module-level object with three functions. Every parameter has a leading ``model`` axis: a stack of M
+A family is a module-level object with four functions. Every parameter has a leading ``model`` axis: a stack of M
 models of one shape runs in one program, and a single model is a stack of one. The forward pass is a pure function of
 its parameters; ``tap`` is shown each named activation and may replace it. Training taps nothing; the hooked model's
 taps are its hook points. There is no second forward pass.
@@ -32,7 +32,7 @@ def untapped(name: str, value: Tensor) -> Tensor:
 
 @runtime_checkable
 class ModelFamily(Protocol):
-    """The three functions that make a model trainable and hookable."""
+    """The four functions that make a model trainable and hookable."""
 
     name: str
 
@@ -55,4 +55,11 @@ class ModelFamily(Protocol):
         prepared: Any = None,
     ) -> Float[Tensor, "model batch shown d_vocab_out"]:
         """Logits of every model of the stack; only those at ``answer_position`` if one is given."""
+        ...
+
+    def mean_cross_entropy(
+        self, params: Parameters, inputs: Inputs, targets: Int[Tensor, "model batch"], config: Any
+    ) -> Float[Tensor, " model"] | None:
+        """The mean cross entropy of every model's answers, where it is found faster together with them than after them
+        (a shortcut of training); ``None`` elsewhere."""
         ...

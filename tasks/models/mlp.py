@@ -7,9 +7,9 @@ Design:
 * An input is read once, whatever its length: there is one answer per input, and the position axis of the logits has
   length 1.
 * Full batches that all models of a stack share are read once for all of them.
-* Exact shortcuts serve training, untapped. A last ReLU layer and its one logit are one function with a backward pass of
-  its own; it has a first derivative only. A wide table W_E meets the narrow layers beside it, W_in and in a tied
-  unembedding W_out, once per token instead of once per example.
+* Exact shortcuts serve training, untapped. A last ReLU layer, its one logit and the loss are one function that finds
+  its gradients in a single pass; it has a first derivative only. A wide table W_E meets the narrow layers beside it,
+  W_in and in a tied unembedding W_out, once per token instead of once per example.
 """
 
 from typing import Any
@@ -68,37 +68,69 @@ def forward(
         UserError: inputs of another length than ``config.n_ctx``.
     """
     c = config
+    batch, width, b_U = inputs.shape[1], c.d_hidden[-1], params.get("unembed.b_U")
+    one_by_one = worth_a_call(batch * width, inputs.device) and not torch.is_grad_enabled()
+    if one_by_one and _ends_in_one_logit(c, inputs, tap):
+        logit = _one_logit(*_before_one_logit(params, inputs, c))
+        return (logit if b_U is None else logit + b_U.unsqueeze(1)).unsqueeze(2)
+    x = _activations(params, inputs, c, tap, len(c.d_hidden))
+    if c.tied_unembedding:
+        W_out, W_U = params["unembed.W_out"], params["embed.W_E"][:, : c.d_out].transpose(1, 2)
+        if _exact(inputs, tap) and _worth_a_table(c, batch, c.d_out, width):
+            return product(x, product(W_out, W_U, None), b_U).unsqueeze(2)
+        out = tap("hook_out", product(x, W_out, None))
+        return product(out, W_U, b_U).unsqueeze(2)
+    return product(x, params["unembed.W_U"], b_U).unsqueeze(2)
+
+
+def mean_cross_entropy(
+    params: Parameters,
+    inputs: Int[Tensor, "model batch pos"] | Float[Tensor, "model batch pos"],
+    targets: Int[Tensor, "model batch"],
+    config: MLPConfig,
+) -> Float[Tensor, " model"] | None:
+    """The mean cross entropy of each model where a last ReLU layer ends in one logit without a bias, or ``None``.
+
+    It has a first derivative only. That is found in float64, as ``tasks.training.objective.cross_entropy`` finds it;
+    the loss itself, which training does not read, in the type of the weights.
+
+    Raises:
+        UserError: inputs of another length than ``config.n_ctx``.
+    """
+    if config.output_bias or not _ends_in_one_logit(config, inputs, untapped):
+        return None
+    return _OneLogitLoss.apply(*_before_one_logit(params, inputs, config), targets)
+
+
+def _activations(
+    params: Parameters,
+    inputs: Int[Tensor, "model batch pos"] | Float[Tensor, "model batch pos"],
+    c: MLPConfig,
+    tap: Tap,
+    n_layers: int,
+) -> Float[Tensor, "model batch d"]:
+    """What the first hidden layers make of the inputs; without a layer, what the first one reads."""
     if inputs.shape[2] != c.n_ctx:
         raise UserError(f"expected inputs of length {c.n_ctx}, got {inputs.shape[2]}: this model reads all at once")
-    b_U = params.get("unembed.b_U")
-    # products of mixed types, and what a compiler fuses itself, go the plain way
-    device = "cpu" if inputs.is_meta else inputs.device.type  # tensors without contents stand for some on a CPU
-    exact = tap is untapped and not torch.is_autocast_enabled(device)
-    plain = not exact or torch.compiler.is_compiling()
-    batch = inputs.shape[1]
-    x = None if exact and _worth_a_table(c, batch, c.d_vocab, c.d_hidden[0]) else _read(params, inputs, c, tap)
-    for layer in range(len(c.d_hidden)):
+    table = n_layers > 0 and _exact(inputs, tap) and _worth_a_table(c, inputs.shape[1], c.d_vocab, c.d_hidden[0])
+    x = None if table else _read(params, inputs, c, tap)
+    for layer in range(n_layers):
         name = f"layers.{layer}"
         W_in, b_in = params[f"{name}.W_in"], params.get(f"{name}.b_in")
         if x is None:
             pre = gather(product(params["embed.W_E"], W_in, None), inputs).sum(2)
             pre = pre if b_in is None else pre + b_in.unsqueeze(1)
-        elif c.one_logit and c.act_fn == "relu" and layer == len(c.d_hidden) - 1 and not plain:
-            if b_in is not None:
-                x, W_in = F.pad(x, (0, 1), value=1.0), torch.cat([W_in, b_in.unsqueeze(1)], dim=1)
-            logit = _OneLogit.apply(x, W_in, params["unembed.W_U"])
-            return (logit if b_U is None else logit + b_U.unsqueeze(1)).unsqueeze(2)
         else:
             pre = tap(f"{name}.hook_pre", product(x, W_in, b_in))
         x = tap(f"{name}.hook_post", activation(pre, c.act_fn, tap))
     assert x is not None
-    if c.tied_unembedding:
-        W_out, W_U = params["unembed.W_out"], params["embed.W_E"][:, : c.d_out].transpose(1, 2)
-        if exact and _worth_a_table(c, batch, c.d_out, c.d_hidden[-1]):
-            return product(x, product(W_out, W_U, None), b_U).unsqueeze(2)
-        out = tap("hook_out", product(x, W_out, None))
-        return product(out, W_U, b_U).unsqueeze(2)
-    return product(x, params["unembed.W_U"], b_U).unsqueeze(2)
+    return x
+
+
+def _exact(inputs: Tensor, tap: Tap) -> bool:
+    """Whether shortcuts may be taken: nobody looks, and products are not of mixed types."""
+    device = "cpu" if inputs.is_meta else inputs.device.type  # tensors without contents stand for some on a CPU
+    return tap is untapped and not torch.is_autocast_enabled(device)
 
 
 def _worth_a_table(c: MLPConfig, batch: int, n_rows: int, width: int) -> bool:
@@ -117,8 +149,7 @@ def _read(
 ) -> Float[Tensor, "model batch d_model"]:
     """What the first hidden layer reads."""
     some = next(iter(params.values()))
-    shared = inputs.shape[0] > 1 and inputs.stride(0) == 0  # every model has the same batch: read it once
-    tokens = inputs[:1] if shared else inputs
+    tokens = _once(inputs)
     if c.input == "embedding":
         x = gather(params["embed.W_E"], inputs).sum(2)
     elif c.input == "concatenated":
@@ -135,12 +166,49 @@ def _read(
     return tap("hook_embed", x if tap is untapped else x.clone())  # a hook may write into what it is shown
 
 
-class _OneLogit(torch.autograd.Function):
-    """relu(x W) w for one column w, in half the passes over the hidden activations that autograd takes.
+def _ends_in_one_logit(c: MLPConfig, inputs: Tensor, tap: Tap) -> bool:
+    """Whether the last layer is ReLU with one logit, and goes together with it; what a compiler fuses does not."""
+    alone = c.one_logit and c.act_fn == "relu" and _exact(inputs, tap) and not torch.compiler.is_compiling()
+    return alone and not (len(c.d_hidden) == 1 and _worth_a_table(c, inputs.shape[1], c.d_vocab, c.d_hidden[0]))
 
-    With A the 0/1 matrix of active neurons and g the gradient of the logits, all gradients follow from G = (g x)ᵀ A:
-    that of W is G scaled by w, that of w the column sums of W ∘ G. Where models are computed one by one, A is computed
-    anew in the backward pass: that takes less time than to write it to memory and read it again.
+
+def _before_one_logit(
+    params: Parameters, inputs: Int[Tensor, "model batch pos"] | Float[Tensor, "model batch pos"], c: MLPConfig
+) -> tuple[Float[Tensor, "model batch d_in"], Float[Tensor, "model d_in d_hidden"], Float[Tensor, "model d_hidden 1"]]:
+    """x, W and w of the logit relu(x W) w; a bias is a row more of W."""
+    last = len(c.d_hidden) - 1
+    x, W = _activations(params, inputs, c, untapped, last), params[f"layers.{last}.W_in"]
+    b = params.get(f"layers.{last}.b_in")
+    if b is not None:
+        x, W = F.pad(x, (0, 1), value=1.0), torch.cat([W, b.unsqueeze(1)], dim=1)
+    return x, W, params["unembed.W_U"]
+
+
+def _one_logit(
+    x: Float[Tensor, "model batch d_in"], W: Float[Tensor, "model d_in d_hidden"], w: Float[Tensor, "model d_hidden 1"]
+) -> Float[Tensor, "model batch 1"]:
+    """relu(x W) w, model by model, so that the activations of one stay in the cache."""
+    hidden, logit = x.new_empty(x.shape[1], W.shape[2]), x.new_empty(*x.shape[:2], 1)
+    for rows, W_in, W_U, out in zip(x, W, w, logit, strict=True):
+        torch.mm(rows, W_in, out=hidden).relu_()
+        torch.mm(hidden, W_U, out=out)
+    return logit
+
+
+def _once(value: Tensor) -> Tensor:
+    """[1, …] where all models have the same."""
+    return value[:1] if len(value) > 1 and value.stride(0) == 0 else value
+
+
+_VECTOR = 32  # elements that a processor's vector operation takes at most, twice
+
+
+class _OneLogitLoss(torch.autograd.Function):
+    """The mean cross entropy of relu(x W) w for one column w, whose gradients are found on the way.
+
+    With A the 0/1 matrix of active neurons and g the slope of the loss at the logits, all follow from G = (g x)ᵀ A:
+    the gradient of W is G scaled by w, that of w the column sums of W ∘ G. So A is needed at once, before it leaves the
+    cache, and never again.
     """
 
     @staticmethod
@@ -149,64 +217,42 @@ class _OneLogit(torch.autograd.Function):
         x: Float[Tensor, "model batch d_in"],
         W: Float[Tensor, "model d_in d_hidden"],
         w: Float[Tensor, "model d_hidden 1"],
-    ) -> Float[Tensor, "model batch 1"]:
-        if worth_a_call(x.shape[1] * W.shape[2], x.device):  # so one model's activations stay in the cache
-            hidden, logit = x.new_empty(x.shape[1], W.shape[2]), x.new_empty(*x.shape[:2], 1)
-            for model in range(len(W)):
-                torch.mm(x[model], W[model], out=hidden).relu_()
-                torch.mm(hidden, w[model], out=logit[model])
-            ctx.save_for_backward(x, W, w)
+        targets: Int[Tensor, "model batch"],
+    ) -> Float[Tensor, " model"]:
+        n_models, batch, _ = x.shape
+        columns = _once(x).transpose(1, 2).contiguous().expand(n_models, -1, -1)
+        sign = (1 - 2 * _once(targets)).double().expand(n_models, -1)
+        share = sign / batch
+        scaled = (W * w.transpose(1, 2)).transpose(1, 2) if ctx.needs_input_grad[0] else None
+        to_x = None if scaled is None else x.new_empty(x.shape)
+        if worth_a_call(batch * W.shape[2], x.device):
+            G, logit = torch.empty_like(W), x.new_empty(n_models, batch)
+            hidden, weighted = x.new_empty(batch, W.shape[2]), torch.empty_like(columns[0])
+            z, slope = share.new_empty(batch), x.new_empty(batch)
+            stack = zip(x, columns, W, w, logit.unsqueeze(2), sign, share, G, strict=True)
+            for m, (rows, columns_m, W_m, w_m, logit_m, sign_m, share_m, G_m) in enumerate(stack):
+                torch.mm(rows, W_m, out=hidden).relu_()
+                torch.mm(hidden, w_m, out=logit_m)
+                torch.mul(torch.mul(logit_m[:, 0], sign_m, out=z).sigmoid_(), share_m, out=slope)
+                torch.mm(torch.mul(columns_m, slope, out=weighted), hidden.gt_(0), out=G_m)
+                if scaled is not None and to_x is not None:
+                    torch.mm(hidden, scaled[m], out=to_x[m]).mul_(slope.unsqueeze(1))
         else:
             hidden = torch.relu_(product(x, W, None))
-            logit = product(hidden, w, None).clone()
-            ctx.save_for_backward(x, W, w, hidden.sign_())
-        return logit
+            logit = product(hidden, w, None).squeeze(2)
+            whole = F.pad(logit * sign, (0, -batch % _VECTOR))  # torch's sigmoid rounds differently where a tensor ends
+            slope = torch.sigmoid(whole)[:, :batch].mul_(share).to(x.dtype)
+            G = product(columns * slope.unsqueeze(1), hidden.sign_(), None)
+            to_x = None if scaled is None else product(hidden, scaled, None) * slope.unsqueeze(2)
+        ctx.save_for_backward(G * w.transpose(1, 2), (W * G).sum(1).unsqueeze(2), to_x)
+        return F.softplus(logit * sign.to(x.dtype), threshold=40).mean(1, dtype=torch.float64)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, W, w, *active = ctx.saved_tensors
-        (gradient,) = grad_outputs
-        scaled = (W * w.transpose(1, 2)).transpose(1, 2) if ctx.needs_input_grad[0] else None
-        if active:
-            G, to_x = _gradients(x, gradient, active[0], scaled)
-        else:
-            G, to_x = _gradients_one_by_one(x, gradient, W, scaled)
-        return to_x, G * w.transpose(1, 2), (W * G).sum(1).unsqueeze(-1)
-
-
-def _gradients(
-    x: Float[Tensor, "model batch d_in"],
-    gradient: Float[Tensor, "model batch 1"],
-    active: Float[Tensor, "model batch d_hidden"],
-    scaled: Float[Tensor, "model d_hidden d_in"] | None,
-) -> tuple[Float[Tensor, "model d_in d_hidden"], Float[Tensor, "model batch d_in"] | None]:
-    """G, and with ``scaled``, (W ∘ wᵀ)ᵀ, the gradient of x."""
-    if x.shape[2] < active.shape[2]:
-        G = product((x * gradient).transpose(1, 2), active, None)
-    else:
-        G = product(x.transpose(1, 2), active * gradient, None)
-    return G, None if scaled is None else product(active, scaled, None) * gradient
-
-
-def _gradients_one_by_one(
-    x: Float[Tensor, "model batch d_in"],
-    gradient: Float[Tensor, "model batch 1"],
-    W: Float[Tensor, "model d_in d_hidden"],
-    scaled: Float[Tensor, "model d_hidden d_in"] | None,
-) -> tuple[Float[Tensor, "model d_in d_hidden"], Float[Tensor, "model batch d_in"] | None]:
-    """The same, with the active neurons of one model after the other."""
-    G, active = torch.empty_like(W), x.new_empty(x.shape[1], W.shape[2])
-    to_x = None if scaled is None else x.new_empty(x.shape)
-    for model, of_logit in enumerate(gradient):
-        torch.mm(x[model], W[model], out=active).gt_(0)
-        if to_x is not None and scaled is not None:
-            torch.mm(active, scaled[model], out=to_x[model]).mul_(of_logit)
-        if x.shape[2] < W.shape[2]:
-            torch.mm((x[model] * of_logit).T, active, out=G[model])
-        else:
-            torch.mm(x[model].T, active.mul_(of_logit), out=G[model])
-    return G, to_x
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        to_W, to_w, to_x = ctx.saved_tensors
+        upstream = grad_outputs[0].to(to_W.dtype).view(-1, 1, 1)
+        return None if to_x is None else to_x * upstream, to_W * upstream, to_w * upstream, None
 
 
 class MLP:
@@ -215,6 +261,7 @@ class MLP:
     name = "mlp"
     shapes = staticmethod(shapes)
     forward = staticmethod(forward)
+    mean_cross_entropy = staticmethod(mean_cross_entropy)
 
     @staticmethod
     def prepare(inputs: Int[Tensor, "example pos"] | Float[Tensor, "example pos"]) -> Tensor:

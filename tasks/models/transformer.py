@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tasks.models.config import TransformerConfig
-from tasks.models.family import Parameters, Tap, untapped
+from tasks.models.family import Inputs, Parameters, Tap, Targets, untapped
 from tasks.models.layers import activation, gather, linear, product, worth_a_call
 
 
@@ -323,3 +323,7 @@ class Transformer:
     shapes = staticmethod(shapes)
     forward = staticmethod(forward)
     prepare = staticmethod(prepare)
+
+    @staticmethod
+    def mean_cross_entropy(params: Parameters, inputs: Inputs, targets: Targets, config: TransformerConfig) -> None:
+        """Not faster together with the logits."""

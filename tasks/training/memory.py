@@ -1,7 +1,8 @@
 """How much memory a stack of models takes while it trains, and how large a stack fits.
 
-What a step saves for its backward pass is counted, not guessed: the loss of one model is built on tensors that have
-shapes but no contents, and every tensor that is kept is added up. What is in flight besides is a measured allowance.
+What a step saves for its backward pass is counted, not guessed: the loss of stacks of two sizes is built on tensors
+that have shapes but no contents, and every tensor that is kept is added up. What is in flight besides is a measured
+allowance.
 """
 
 import math
@@ -11,16 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from tasks.base import Examples, Task, UserError
+from tasks.base import Task, UserError
 from tasks.registry import model_family
 from tasks.training.config import TrainingConfig
-from tasks.training.objective import CHUNK, losses
+from tasks.training.objective import CHUNK, mean_loss
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _KEPT = 4  # copies of the parameters: values, gradients and two moments
 _WRITING = 9  # copies more while the resume file is written or read, or a member leaves the stack
 _IN_FLIGHT = 4  # tensors of the largest size that a pass holds at once, besides what it saved
+_FEW = 32  # models, so many that what they share is not the largest
 
 
 def parse_bytes(text: str) -> int:
@@ -44,20 +48,8 @@ def model_bytes(task: Task, model: Any, training: TrainingConfig) -> int:
 
     Not counted: the data, which the models share, and the interpreter with its libraries (some 300 MB on CPU).
     """
-    train_set = task.train_set()
-    evaluated = max(task.evaluation_sets().values(), key=len)
-    itemsize = getattr(torch, training.dtype).itemsize
-    shapes = model_family(model).shapes(model)
-    parameters = sum(math.prod(shape) for shape in shapes.values()) * itemsize
-
-    step = _saved(task, model, training, train_set, training.batch_size)
-    backward = parameters + sum(tensor.untyped_storage().nbytes() for tensor in step)
-    backward += _IN_FLIGHT * max(tensor.untyped_storage().nbytes() for tensor in step)
-    chunk = _saved(task, model, training, evaluated, CHUNK)
-    evaluation = (_IN_FLIGHT * max(tensor.numel() for tensor in chunk)) * itemsize
-    evaluation += 2 * len(evaluated) * task.d_vocab_out * itemsize  # all answers, in chunks and joined
-    kept = _KEPT + (training.grokfast > 0)  # the average of the gradients
-    return kept * parameters + max(backward, evaluation, _WRITING * parameters)
+    few, many = (_stack_bytes(task, model, training, n_models) for n_models in (_FEW, 2 * _FEW))
+    return (many - few) // _FEW
 
 
 def largest_stack(task: Task, model: Any, training: TrainingConfig, budget: int) -> int:
@@ -72,31 +64,60 @@ def largest_stack(task: Task, model: Any, training: TrainingConfig, budget: int)
     return budget // each
 
 
-def _saved(task: Task, model: Any, training: TrainingConfig, examples: Examples, size: int | None) -> list[Tensor]:
-    """What the loss of one model on a batch of that size saves for its backward pass, each storage once, without the
-    parameters."""
-    family = model_family(model)
-    inputs, targets = examples.inputs[:size], examples.targets[:size]
-    dtype = getattr(torch, training.dtype)
+def _stack_bytes(task: Task, model: Any, training: TrainingConfig, n_models: int) -> int:
+    """Bytes of a stack; some of them, such as what models take one after the other, it takes once."""
+    family, dtype = model_family(model), getattr(torch, training.dtype)
+    train_set, evaluated = task.train_set(), max(task.evaluation_sets().values(), key=len)
+    prepared = family.prepare(train_set.inputs).to("meta")
     params = {
-        name: torch.empty((1, *shape), dtype=dtype, device="meta", requires_grad=True)
+        name: torch.empty((n_models, *shape), dtype=dtype, device="meta", requires_grad=True)
         for name, shape in family.shapes(model).items()
     }
-    saved: dict[int, Tensor] = {}
+    parameters = sum(tensor.untyped_storage().nbytes() for tensor in params.values())
+    saved: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        saved[tensor.untyped_storage()._cdata] = tensor  # a view keeps its whole storage alive
+    def keep(tensor: Tensor) -> Tensor:  # a view keeps its whole storage alive
+        saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16, enabled=training.autocast == "bfloat16"):
-            logits = family.forward(
-                params,
-                inputs.to("meta").unsqueeze(0),
-                model,
-                answer_position=task.answer_position,
-                prepared=family.prepare(inputs).to("meta"),
-            )
-        losses(logits[:, :, 0], targets.to("meta").unsqueeze(0), training.objective, training.loss_dtype).sum()
-    weights = {parameter.untyped_storage()._cdata for parameter in params.values()}
-    return [tensor for key, tensor in saved.items() if key not in weights]
+    def batch(values: Tensor, size: int | None) -> Tensor:
+        return values[:size].to("meta").expand(n_models, *values[:size].shape)
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor), _Largest() as made:
+        mean_loss(
+            params,
+            batch(train_set.inputs, training.batch_size),
+            batch(train_set.targets, training.batch_size),
+            family,
+            model,
+            task.answer_position,
+            prepared,
+            training.autocast,
+            training.objective,
+            training.loss_dtype,
+        )
+    for tensor in params.values():
+        saved.pop(tensor.untyped_storage()._cdata, None)
+    backward = parameters + sum(saved.values()) + _IN_FLIGHT * made.bytes
+    with torch.no_grad(), _Largest() as made:
+        inputs = batch(evaluated.inputs, CHUNK)
+        family.forward(params, inputs, model, answer_position=task.answer_position, prepared=prepared)
+    evaluation = _IN_FLIGHT * made.bytes
+    evaluation += 2 * n_models * len(evaluated) * task.d_vocab_out * dtype.itemsize  # all answers, in chunks and joined
+    kept = _KEPT + (training.grokfast > 0)  # the average of the gradients
+    return kept * parameters + max(backward, evaluation, _WRITING * parameters)
+
+
+class _Largest(TorchDispatchMode):
+    """Bytes of the largest tensor that is made while this lasts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for made in tree_leaves(result):
+            if isinstance(made, Tensor) and made.is_meta:
+                self.bytes = max(self.bytes, made.untyped_storage().nbytes())
+        return result

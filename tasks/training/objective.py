@@ -15,6 +15,8 @@ from tasks.training.config import Autocast, Dtype, Objective
 CHUNK = 2048
 """Examples evaluated at once: bounds memory, changes no result."""
 
+_LOWEST = -700.0  # its exponential is 1e-304; of numbers below -707 it takes processors forty times as long
+
 
 def cross_entropy(
     logits: Float[Tensor, "*rest example d_vocab_out"], targets: Int[Tensor, "*rest example"]
@@ -91,9 +93,15 @@ def mean_loss(
     loss_dtype: Dtype = "float64",
 ) -> Float[Tensor, ""]:
     """The sum over models of the mean loss at the answer position: what an update differentiates."""
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=autocast == "bfloat16"):
+    device = "cpu" if inputs.is_meta else inputs.device.type  # tensors without contents stand for some on a CPU
+    with torch.autocast(device, torch.bfloat16, enabled=autocast == "bfloat16"):
+        if objective == "cross_entropy" and loss_dtype == "float64" and not targets.is_floating_point():
+            together = family.mean_cross_entropy(params, inputs, targets, model)
+            if together is not None:
+                return together.sum()
         logits = family.forward(params, inputs, model, answer_position=answer_position, prepared=prepared)
-    return losses(logits[:, :, 0], targets, objective, loss_dtype).mean(-1).sum()
+    answers = logits.squeeze(2)  # a view both ways; the gradient of logits[:, :, 0] would be copied into zeros
+    return losses(answers, targets, objective, loss_dtype).mean(-1).sum()
 
 
 def _float32_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -112,7 +120,7 @@ class _CrossEntropy(torch.autograd.Function):
         shifted = logits.double() - logits.amax(-1, keepdim=True)
         answers = targets.unsqueeze(-1)
         taught = shifted.gather(-1, answers)
-        exponentials = shifted.exp_()
+        exponentials = shifted.clamp_(min=_LOWEST).exp_()
         total = exponentials.sum(-1, keepdim=True)
         ctx.save_for_backward(exponentials, total, answers)
         ctx.dtype = logits.dtype

@@ -73,8 +73,8 @@ class StackedAdamW:
 
     Per model and step t = 1, 2, …: w ← w (1 − ηλ); m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²;
     w ← w − η m̂ / (√v̂ + ε), with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ), after the model's gradient was clipped to ``clip_norm``.
-    Models of equal rate and decay are updated by one call, in one pass over their rows. What ``frozen`` names is put
-    back as it was.
+    Models of equal rate and decay are updated by one call, those that are neighbours in one pass over their rows. What
+    ``frozen`` names is put back as it was.
     """
 
     def __init__(
@@ -103,12 +103,11 @@ class StackedAdamW:
             if self.decayed is not None:
                 for model in models:
                     values[model].mul_(1 - rate * decay * self.decayed)
-            whole = len(alike) == 1  # one matrix is updated faster than its rows; padding keeps their bits the same
-            rows = [[matrix] if whole else [matrix[model] for model in models] for matrix in state]
+            blocks = _neighbours(models)  # updated faster than rows; padding keeps their bits the same
             adamw(
-                *rows,
+                *([matrix[block] for block in blocks] for matrix in state),
                 max_exp_avg_sqs=[],
-                state_steps=list(torch.full((len(rows[0]),), float(step), device=values.device).unbind()),
+                state_steps=list(torch.full((len(blocks),), float(step), device=values.device).unbind()),
                 fused=True,
                 amsgrad=False,
                 beta1=c.beta1,
@@ -120,3 +119,14 @@ class StackedAdamW:
             )
         for name, value in frozen.items():
             self.params.tensors[name].detach().copy_(value)
+
+
+def _neighbours(indices: list[int]) -> list[slice]:
+    """Ascending numbers as ranges without a gap.
+
+    >>> _neighbours([0, 1, 2, 5])
+    [slice(0, 3, None), slice(5, 6, None)]
+    """
+    ends = [at for at, index in enumerate(indices) if index + 1 not in indices[at + 1 : at + 2]]
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    return [slice(indices[start], indices[end] + 1) for start, end in zip(starts, ends, strict=True)]

@@ -1,6 +1,7 @@
 """Losses and shares worked by hand, and the small losses that float32 cannot hold."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -49,6 +50,31 @@ def test_value_and_gradient_are_those_of_torchs_own_cross_entropy():
     torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-15)
     gradients = [torch.autograd.grad((loss * weights).sum(), logits)[0] for loss in (ours, theirs)]
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-15)
+
+
+def test_answers_far_below_the_largest_have_their_loss_and_take_no_longer():
+    targets = torch.arange(2_000) % 50
+    near = torch.randn(2_000, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    far = torch.where(torch.arange(50) == 3, near, near - 1_500).requires_grad_()
+    loss = cross_entropy(far, targets)
+    assert torch.equal(loss, far[:, 3] - far.gather(1, targets[:, None])[:, 0])
+    (gradient,) = torch.autograd.grad(loss.sum(), far)
+    expected = (
+        torch.zeros_like(far)
+        .index_fill_(1, torch.tensor(3), 1.0)
+        .scatter_add_(1, targets[:, None], -torch.ones_like(targets[:, None], dtype=far.dtype))
+    )
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-300)
+
+    def seconds(logits):
+        times = []
+        for _ in range(15):
+            began = time.process_time()
+            cross_entropy(logits.detach(), targets)
+            times.append(time.process_time() - began)
+        return min(times)
+
+    assert seconds(far) < 4 * seconds(near)
 
 
 def test_the_loss_is_the_same_whatever_axes_stand_before():

@@ -9,13 +9,13 @@ from tasks.training.config import TrainingConfig
 from tasks.training.optimizer import StackedAdamW, StackedParameters
 
 SHAPES = {"embed.W_E": (5, 3), "mlp.b_in": (7,), "ln1.w": (3,), "ln1.b": (3,), "mlp.W_in": (3, 7), "unembed.b_U": (1,)}
-RATES = torch.tensor([1e-2, 3e-3, 0.2], dtype=torch.float64)
-DECAYS = torch.tensor([0.0, 1.0, 0.3], dtype=torch.float64)
+RATES = torch.tensor([1e-2, 3e-3, 3e-3, 1e-2, 0.2], dtype=torch.float64)  # equal settings side by side, and apart
+DECAYS = torch.tensor([0.0, 1.0, 1.0, 0.0, 0.3], dtype=torch.float64)
 STEPS = 40
 
 
 def draw(shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.randn(3, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(len(RATES), *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def loss_of(tensors: dict[str, Tensor], step: int) -> Tensor:
@@ -28,7 +28,7 @@ def loss_of(tensors: dict[str, Tensor], step: int) -> Tensor:
 
 
 def stacked(config: TrainingConfig) -> dict[str, Tensor]:
-    """The parameters of three models after some steps of a warm-up in one stack."""
+    """The parameters of the models after some steps of a warm-up in one stack."""
     params = StackedParameters({name: draw(shape, i) for i, (name, shape) in enumerate(SHAPES.items())})
     optimizer = StackedAdamW(params, config, DECAYS)
     for step in range(STEPS):
@@ -72,7 +72,7 @@ def alone(config: TrainingConfig, model: int) -> dict[str, Tensor]:
 )
 def test_each_model_of_a_stack_follows_torchs_adamw_with_its_own_rate_and_decay(config):
     together = stacked(config)
-    for model in range(3):
+    for model in range(len(RATES)):
         for name, expected in alone(config, model).items():
             # both round in float64, in the same order of operations
             torch.testing.assert_close(together[name][model], expected, rtol=1e-12, atol=1e-12)
@@ -96,7 +96,7 @@ def test_parameters_are_views_of_one_matrix_and_padding_stays_zero():
     for step in range(3):
         params.differentiate(loss_of(params.tensors, step).sum())
         optimizer.step(RATES, step)
-    assert params.values.count_nonzero(dim=1).tolist() == [n] * 3
+    assert params.values.count_nonzero(dim=1).tolist() == [n] * len(RATES)
     for name, value in params.tensors.items():
         assert params.member(1)[name].equal(value[1])
         assert value.untyped_storage().data_ptr() == params.values.untyped_storage().data_ptr()
