@@ -91,6 +91,14 @@ READY: dict[str, SweepSpec] = {
         axes={"training.learning_rate": (5e-4, 1e-3, 2e-3, 4e-3), "training.weight_decay": _DECAYS},
         seeds=(0, 1, 2),
     ),
+    "anchor-rate-decay-unseen-small": SweepSpec(
+        task="anchor",
+        preset="default",
+        base={**_BOTH_UNSEEN, "training.steps": 5_000, "init.gamma": 0.5},
+        axes={"training.learning_rate": (1e-3, 2e-3, 4e-3), "training.weight_decay": (0.01, 0.1, 0.3, 1.0)},
+        seeds=(0, 1, 2),
+        stack_size=6,
+    ),
     "modular-decay-fraction": SweepSpec(
         task="modular",
         preset="paper",
@@ -245,7 +253,8 @@ READY: dict[str, SweepSpec] = {
 * *anchor-gamma-decay*: Zhang et al. 2025 (arXiv 2501.08537), its grid on the two-layer model; neither (3,4) nor (4,3)
   is trained, as in the small form *-unseen-small*. The other small form keeps the taught exception, so that it has both
   solutions.
-* *anchor-rate-decay*: Zhang et al. 2024, figure 14. The small form again keeps the exception.
+* *anchor-rate-decay*: Zhang et al. 2024, figure 14. Again *-unseen-small* asks what the paper asks, at a scale of
+  initial weights where other decays compose more or less; the other small form keeps the exception.
 * *modular-decay-fraction*: how much data and decay it takes to generalise, with the phases of Liu et al. 2022 (arXiv
   2205.10343). *modular-scale-decay*: init scale α against decay, Liu et al. 2022 (Omnigrok, arXiv 2210.01117).
 * *parity*: the 1,125 models of the explorable by Pearce et al. 2023; their run folders take 290 MB. The small form is
