@@ -2,8 +2,10 @@
 
 The model is trained on for a few hundred steps with one ordered pair, say (1,2), taught another answer, every other
 pair rehearsed as it was, and the mirror (2,1) left out. A model that looks the unordered pair up (*symmetric*) moves
-the mirror to the new answer. One that composes single anchors, or knows ordered pairs by heart, makes an exception of
-the pair, and its mirror does not follow. It needs no special training set: any finished model can be asked.
+the mirror to the new answer, and so may one that adds up both anchors before it meets the key. One that composes single
+anchors, or knows ordered pairs by heart, makes an exception of the pair, and its mirror does not follow. What is known
+by heart may be ordered for one pair and not for another: see ``every_pair``. It needs no special training set: any
+finished model can be asked.
 
 What is not rehearsed may be forgotten, the mirror too. So the question is not whether it keeps its answer but whether
 it takes the new one, which forgetting does not give.
@@ -96,9 +98,7 @@ def analyze(
     Raises:
         UserError: another task, a pair or offset that cannot be relabelled, or no pair for the placebo.
     """
-    task = subject.task
-    if not isinstance(task, AnchorComposition):
-        raise UserError(f"expected a model of AnchorComposition, got one of {type(task).__name__}")
+    task = _anchor_task(subject)
     pair = _relabelled(task, pair)
     mirror, placebo = (pair[1], pair[0]), _placebo_pair(task, pair)
     offset = _offset(task, pair) if offset is None else offset
@@ -150,6 +150,30 @@ def analyze(
     )
 
 
+def every_pair(
+    subject: Subject,
+    *,
+    training: TrainingConfig | None = None,
+    sequences_per_pair: int = 1_000,
+    seed: int = 0,
+) -> tuple[RelabellingResult, ...]:
+    """``analyze`` of the finished model for every pair that can be relabelled, one at a time.
+
+    Pairs of one model differ: one whose answers follow no rule may take the new answer over for one mirror and not for
+    another. Each pair is a training of its own; the two orders of a pair are two of them.
+
+    Args:
+        subject, training, sequences_per_pair, seed: as in ``analyze``.
+
+    Raises:
+        UserError: another task, or no pair that can be relabelled.
+    """
+    return tuple(
+        analyze(subject, pair=pair, training=training, sequences_per_pair=sequences_per_pair, seed=seed)
+        for pair in _usable(_anchor_task(subject))
+    )
+
+
 def figures(result: RelabellingResult) -> dict[str, "go.Figure"]:
     """``mirror``: answers to the relabelled pair, its mirror and the control while the model is trained on."""
     from interp import plots, theme
@@ -185,21 +209,33 @@ def _call(
     return "follows" if followed(moved) and placebo_moved <= PLACEBO else "undetermined"
 
 
-def _relabelled(task: AnchorComposition, pair: Pair | None) -> Pair:
-    """The pair, checked; or the first with two orders taught by the rule and a pair left for the placebo."""
+def _anchor_task(subject: Subject) -> AnchorComposition:
+    if not isinstance(subject.task, AnchorComposition):
+        raise UserError(f"expected a model of AnchorComposition, got one of {type(subject.task).__name__}")
+    return subject.task
+
+
+def _usable(task: AnchorComposition) -> list[Pair]:
+    """Pairs of which both orders are taught by the rule, and that leave a pair for the placebo."""
     usable = [
         p
         for p in task.pairs
         if p[0] != p[1] and task.role(p) == task.role((p[1], p[0])) == "composed" and _without(task, p)
     ]
-    if pair is not None and pair not in usable:
-        raise UserError(
-            f"expected a pair of different anchors whose both orders were taught by the rule, with a trained pair that "
-            f"shares no anchor, got {pair}: choose among {', '.join(map(str, usable)) or 'none'}"
-        )
     if not usable:
         raise UserError(
             "expected a pair taught by the rule in both orders, and one that shares no anchor: there is none"
+        )
+    return usable
+
+
+def _relabelled(task: AnchorComposition, pair: Pair | None) -> Pair:
+    """The pair, checked; or the first that can be relabelled."""
+    usable = _usable(task)
+    if pair is not None and pair not in usable:
+        raise UserError(
+            f"expected a pair of different anchors whose both orders were taught by the rule, with a trained pair that "
+            f"shares no anchor, got {pair}: choose among {', '.join(map(str, usable))}"
         )
     return usable[0] if pair is None else pair
 

@@ -92,6 +92,19 @@ def test_random_weights_are_undetermined_whatever_they_learn() -> None:
     assert found.mirror_call == "undetermined"
 
 
+def test_every_pair_is_asked_alone_of_the_finished_model() -> None:
+    subject = Subject.of(*mirror(TASK), TASK)
+    training = replace(CAREFUL, steps=3, learning_rate=0.05, snapshots=(0,), evaluate_every=3)
+    found = relabelling.every_pair(subject, training=training, sequences_per_pair=40, seed=5)
+    pairs = [result.pair for result in found]
+    assert pairs == [(a, b) for a in (1, 2, 3, 4) for b in (1, 2, 3, 4) if a != b and {a, b} != {3, 4}]
+    for result in (found[0], found[7]):
+        alone = relabelling.analyze(subject, pair=result.pair, training=training, sequences_per_pair=40, seed=5)
+        assert result.by_step == alone.by_step
+        assert result.by_step["stayed"][1] < 1  # three steps at a high rate change something
+    assert {result.before for result in found} == {1.0}
+
+
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [
@@ -118,5 +131,6 @@ def test_a_pair_that_cannot_be_relabelled_is_refused(task, options, message) -> 
 
 def test_another_task_is_refused() -> None:
     config, params = mirror(TASK)
-    with pytest.raises(UserError, match="expected a model of AnchorComposition"):
-        relabelling.analyze(Subject.of(config, params, ModularArithmetic(p=23)))
+    for asked in (relabelling.analyze, relabelling.every_pair):
+        with pytest.raises(UserError, match="expected a model of AnchorComposition"):
+            asked(Subject.of(config, params, ModularArithmetic(p=23)))
