@@ -103,6 +103,7 @@ STARTS = {
     "tasks --help": "tasks",
     "tasks list --help": "tasks list",
     "tasks show --help": "tasks show",
+    "tasks sweep --help": "tasks sweep",
     "tasks train --help": "tasks train",
     "tasks train modular --help": "tasks train modular",
     "tasks train anchor --help": "tasks train anchor",
@@ -148,6 +149,7 @@ def test_help_and_import_load_nothing_heavy_and_cost_little_more_than_the_librar
         alone, needed = seconds_and_modules(LIBRARIES)
         ours.append(spent)
         theirs.append(alone)
+        assert not {"torch", "sklearn", "transformer_lens", "scipy", "plotly", "pandas"} & set(loaded)
         more = set(loaded) - set(needed) - set(sys.stdlib_module_names)
         assert more <= {"tasks", "interp"}
         if min(ours) < 2.25 * min(theirs):

@@ -80,14 +80,19 @@ def _stack_bytes(task: Task, model: Any, training: TrainingConfig, n_models: int
         saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
         return tensor
 
-    def batch(values: Tensor, size: int | None) -> Tensor:
-        return values[:size].to("meta").expand(n_models, *values[:size].shape)
+    def shared(values: Tensor) -> Tensor:
+        return values.to("meta").expand(n_models, *values.shape)
 
+    inputs, targets = (shared(values[: training.batch_size]) for values in (train_set.inputs, train_set.targets))
+    drawn = 0
+    if training.batch_size is not None:  # each model has a batch of its own
+        inputs, targets = inputs.contiguous(), targets.contiguous()
+        drawn = inputs.nbytes + targets.nbytes
     with saved_tensors_hooks(keep, lambda tensor: tensor), _Largest() as made:
         mean_loss(
             params,
-            batch(train_set.inputs, training.batch_size),
-            batch(train_set.targets, training.batch_size),
+            inputs,
+            targets,
             family,
             model,
             task.answer_position,
@@ -98,10 +103,11 @@ def _stack_bytes(task: Task, model: Any, training: TrainingConfig, n_models: int
         )
     for tensor in params.values():
         saved.pop(tensor.untyped_storage()._cdata, None)
-    backward = parameters + sum(saved.values()) + _IN_FLIGHT * made.bytes
+    backward = parameters + drawn + sum(saved.values()) + _IN_FLIGHT * made.bytes
     with torch.no_grad(), _Largest() as made:
-        inputs = batch(evaluated.inputs, CHUNK)
-        family.forward(params, inputs, model, answer_position=task.answer_position, prepared=prepared)
+        family.forward(
+            params, shared(evaluated.inputs[:CHUNK]), model, answer_position=task.answer_position, prepared=prepared
+        )
     evaluation = _IN_FLIGHT * made.bytes
     evaluation += 2 * n_models * len(evaluated) * task.d_vocab_out * dtype.itemsize  # all answers, in chunks and joined
     kept = _KEPT + (training.grokfast > 0)  # the average of the gradients

@@ -15,7 +15,7 @@ from tasks.training.config import Autocast, Dtype, Objective
 CHUNK = 2048
 """Examples evaluated at once: bounds memory, changes no result."""
 
-_LOWEST = -700.0  # its exponential is 1e-304; of numbers below -707 it takes processors forty times as long
+_LOWEST = -700.0  # its exponential is 1e-304; of numbers below -708 it takes processors forty times as long
 
 
 def cross_entropy(

@@ -127,6 +127,10 @@ def _neighbours(indices: list[int]) -> list[slice]:
     >>> _neighbours([0, 1, 2, 5])
     [slice(0, 3, None), slice(5, 6, None)]
     """
-    ends = [at for at, index in enumerate(indices) if index + 1 not in indices[at + 1 : at + 2]]
-    starts = [0, *(end + 1 for end in ends[:-1])]
-    return [slice(indices[start], indices[end] + 1) for start, end in zip(starts, ends, strict=True)]
+    ranges: list[slice] = []
+    for index in indices:
+        if ranges and ranges[-1].stop == index:
+            ranges[-1] = slice(ranges[-1].start, index + 1)
+        else:
+            ranges.append(slice(index, index + 1))
+    return ranges

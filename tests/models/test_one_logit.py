@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tasks.models import mlp
 from tasks.models.config import MLPConfig
 from tasks.models.mlp import MLP, forward, mean_cross_entropy, shapes
+from tasks.models.mlp import _one_logit as one_by_one
 from tasks.training.objective import cross_entropy, losses, mean_loss
 
 BITS = MLPConfig(n_ctx=5, d_vocab=2, d_vocab_out=2, d_hidden=(6,), constant_input=True, one_logit=True)
@@ -118,10 +120,22 @@ def test_training_finds_them_together_where_it_minimises_cross_entropy_in_float6
     assert (loss.grad_fn is not None and "OneLogitLoss" in loss.grad_fn.next_functions[0][0].name()) == together
 
 
-@pytest.mark.usefixtures("either_way")
-def test_logits_without_gradients_are_those_with_them():
+def test_logits_without_gradients_found_model_by_model_are_those_with_them(monkeypatch):
+    monkeypatch.setattr("tasks.models.layers._WORTH_A_CALL", 1)
+    calls = []
+    monkeypatch.setattr(mlp, "_one_logit", lambda *values: calls.append(values) or one_by_one(*values))
     for config in (BITS, replace(BITS, d_hidden=(4, 9), bias=True, output_bias=True)):
         params, tokens = stack(config)
         with_gradients = forward({name: value.requires_grad_() for name, value in params.items()}, tokens, config)
+        assert not calls
         with torch.no_grad():
             torch.testing.assert_close(forward(params, tokens, config), with_gradients.detach())
+        assert len(calls) == 1
+        calls.clear()
+
+
+def test_what_a_compiler_fuses_itself_is_left_to_it(monkeypatch):
+    params, tokens = stack(BITS)
+    assert mean_cross_entropy(params, tokens, tokens[:, :, 0], BITS) is not None
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert mean_cross_entropy(params, tokens, tokens[:, :, 0], BITS) is None

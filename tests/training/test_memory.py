@@ -71,6 +71,7 @@ def test_what_is_no_amount_of_memory_is_refused(text):
         ("anchor", "default", 4, 256, 0),  # evaluation, in chunks
         ("modular", "tiny", 4, 4, 1024),  # parameters, and the resume file
         ("parity", "paper", 500, 0, 0),  # activations of one model after the other
+        ("parity", "paper", 400, 900, 0),  # a batch for each
     ],
 )
 def test_a_stack_takes_about_the_memory_it_is_said_to_take(shape):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tasks.base import UserError
 from tasks.training.config import TrainingConfig
-from tasks.training.optimizer import StackedAdamW, StackedParameters
+from tasks.training.optimizer import StackedAdamW, StackedParameters, _neighbours
 
 SHAPES = {"embed.W_E": (5, 3), "mlp.b_in": (7,), "ln1.w": (3,), "ln1.b": (3,), "mlp.W_in": (3, 7), "unembed.b_U": (1,)}
 RATES = torch.tensor([1e-2, 3e-3, 3e-3, 1e-2, 0.2], dtype=torch.float64)  # equal settings side by side, and apart
@@ -116,3 +116,11 @@ def test_parameters_are_views_of_one_matrix_and_padding_stays_zero():
 def test_impossible_settings_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
         TrainingConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("models", "blocks"),
+    [([0, 1, 2, 3], [(0, 4)]), ([2, 3, 5], [(2, 4), (5, 6)]), ([0, 2, 4], [(0, 1), (2, 3), (4, 5)]), ([7], [(7, 8)])],
+)
+def test_neighbours_are_updated_in_one_pass(models, blocks):
+    assert [(block.start, block.stop) for block in _neighbours(models)] == blocks
