@@ -1,12 +1,14 @@
 """Initial weights, chosen per part of the model.
 
 Parts: *embedding* (W_E, W_pos, read-in), *qk* (W_Q, W_K), *ov* (W_V, W_O), *mlp* (W_in, W_out), *unembedding* (W_U).
-Each tensor has its own random stream, keyed by the seed and its name: widening one tensor changes no other.
+Each tensor has its own random stream, keyed by the seed and its name: widening one tensor changes no other. Published
+anchor runs drew theirs from one stream; it can be asked for, and gives their weights to the bit.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ from jaxtyping import Float
 from tasks.base import Fields, Tensor, UserError, generator
 
 Scheme = Literal["power", "gain", "progress_measures"]
+Stream = Literal["per_tensor", "torch"]
 PARTS: dict[str, str] = {
     "W_E": "embedding",
     "W_pos": "embedding",
@@ -27,6 +30,9 @@ PARTS: dict[str, str] = {
     "W_out": "mlp",
     "W_U": "unembedding",
 }
+_TABLES = ("W_E", "W_pos")
+_TORCH_AXES = {"W_E": (0, 1), "W_pos": (0, 1), "W_Q": (0, 2, 1), "W_K": (0, 2, 1), "W_V": (0, 2, 1), "W_O": (2, 0, 1)}
+"""The axes of a tensor in the order in which torch has them; those of other matrices are exchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +50,11 @@ class Initialization(Fields):
             multiplies ``gain``; ``None``: the common γ, or 1.
         circle: frequencies k. Where any are given, nothing of W_E is drawn: the row of number t holds cos(2πkt/p) and
             sin(2πkt/p) for each k, p the number of answers; rows of other tokens are 0.
+        stream: ``per_tensor``: one per tensor, as above. ``torch``: torch's own after ``torch.manual_seed(seed)``, read
+            in the order of the code that Zhang et al. published with their logs, whose seed 1 it repeats.
 
     Raises:
-        UserError: an unknown scheme, a frequency below 1.
+        UserError: an unknown scheme or stream, a frequency below 1, the stream of torch with another scheme or circles.
 
     LayerNorm weights start at 1; all biases at 0 except the one named above. γ does not carry over between widths: at
     d_model 400, γ = 0.8 is std 0.0083; at 64 it is 0.036.
@@ -61,19 +69,25 @@ class Initialization(Fields):
     mlp: float | None = None
     unembedding: float | None = None
     circle: tuple[int, ...] = ()
+    stream: Stream = "per_tensor"
 
     def __post_init__(self) -> None:
         if self.scheme not in ("power", "gain", "progress_measures"):
             raise UserError(f"expected an initialisation scheme power, gain or progress_measures, got {self.scheme!r}")
         if self.circle and min(self.circle) < 1:
             raise UserError(f"expected frequencies of at least 1 in circle, got {min(self.circle)}")
+        if self.stream not in ("per_tensor", "torch"):
+            raise UserError(f"expected a stream per_tensor or torch, got {self.stream!r}")
+        if self.stream == "torch" and (self.scheme != "power" or self.circle):
+            raise UserError(
+                "expected the scheme power and no circle with the stream torch: its published code has no others"
+            )
 
     def std(self, name: str, shape: tuple[int, ...], config: Any) -> float:
         """Standard deviation of the weight tensor of this name and shape in a model of this configuration."""
-        tensor = name.rsplit(".", 1)[-1]
+        tensor = _tensor(name)
         own = getattr(self, PARTS[tensor])
-        reads_tokens = tensor in ("W_E", "W_pos")
-        fan_in = shape[-1] if reads_tokens else math.prod(shape[:-1]) if tensor == "W_O" else shape[-2]
+        fan_in = shape[-1] if tensor in _TABLES else math.prod(shape[:-1]) if tensor == "W_O" else shape[-2]
         if self.scheme == "power":
             return self.gain * fan_in ** -(self.gamma if own is None else own)
         scale = self.gain * (1.0 if own is None else own)
@@ -89,15 +103,19 @@ def initialize(
     """Initial parameters of one model: a tensor per name of ``shapes``, drawn in float64 and rounded to ``dtype``.
 
     Raises:
-        UserError: ``init.circle`` for a model whose tables are not as wide as its circles, or that has none.
+        UserError: ``init.circle`` for a model whose tables are not as wide as its circles, or that has none;
+            ``init.stream`` torch for a model that is not built as the published one.
     """
     import torch
 
+    if init.stream == "torch":
+        drawn = _torch_stream(shapes, config, init, seed)
+        return {name: drawn[name].to(getattr(torch, dtype)) for name in shapes}
     if init.circle and not any(name.endswith("W_E") for name in shapes):
         raise UserError(f"expected a model with an embedding for circle {init.circle}, this one has no table W_E")
     params: dict[str, Tensor] = {}
     for name, shape in shapes.items():
-        tensor = name.rsplit(".", 1)[-1]
+        tensor = _tensor(name)
         rng = generator(seed, "init", name)
         if tensor == "W_E" and init.circle:
             values = torch.from_numpy(_circles(init.circle, shape, config.d_out))
@@ -111,6 +129,52 @@ def initialize(
             values = torch.zeros(shape)
         params[name] = values.to(getattr(torch, dtype))
     return params
+
+
+def _torch_stream(
+    shapes: Mapping[str, tuple[int, ...]], config: Any, init: Initialization, seed: int
+) -> dict[str, Float[Tensor, "..."]]:
+    """Initial parameters from one stream: torch fills a module by its own defaults first, then each matrix is drawn
+    anew, outputs before inputs."""
+    import torch
+
+    biases = {name for name in shapes if _tensor(name).startswith("b_")}
+    if not {"embed.W_E", "pos_embed.W_pos", "unembed.W_U"} <= set(shapes) or biases != {"unembed.b_U"}:
+        raise UserError(
+            "expected a transformer with positions, an unembedding of its own and a bias there alone for the stream "
+            "torch: that is the published one"
+        )
+    stream = torch.Generator().manual_seed(seed)
+    params: dict[str, Tensor] = {}
+    for _, module in groupby(shapes, key=_module):
+        names = list(module)
+        for name in names:
+            values, tensor = torch.empty(shapes[name]), _tensor(name)
+            if tensor in _TABLES:
+                values.normal_(generator=stream)
+            elif tensor in PARTS or tensor == "b_U":
+                bound = 1 / math.sqrt(config.d_model)
+                values.uniform_(-bound, bound, generator=stream)
+            else:
+                values.fill_(tensor == "w")
+            params[name] = values
+        for name in (name for name in names if _tensor(name) in PARTS):
+            axes = _TORCH_AXES.get(_tensor(name), (1, 0))
+            std = init.std(name, shapes[name], config)
+            drawn = torch.empty([shapes[name][axis] for axis in axes]).normal_(0.0, std, generator=stream)
+            params[name] = drawn.permute([axes.index(axis) for axis in range(len(axes))]).contiguous()
+    return params
+
+
+def _tensor(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
+def _module(name: str) -> str:
+    """What is filled together: both tables, an MLP, the unembedding; of attention, each matrix by itself."""
+    if _tensor(name) in _TABLES:
+        return "embedding"
+    return name if ".attn." in name else name.rsplit(".", 1)[0]
 
 
 def _circles(frequencies: tuple[int, ...], shape: tuple[int, ...], p: int) -> np.ndarray:

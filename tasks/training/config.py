@@ -9,6 +9,7 @@ Dtype = Literal["float32", "float64"]
 Decay = Literal["constant", "cosine"]
 Decayed = Literal["all", "matrices"]
 Autocast = Literal["none", "bfloat16"]
+SnapshotDtype = Literal["same", "float16"]
 Part = Literal["train", "test"]
 Objective = Literal["cross_entropy", "stablemax", "squared_error"]
 
@@ -46,6 +47,8 @@ class TrainingConfig(Fields):
         evaluate_every: steps between lines of metrics.
         snapshots: number of log-spaced snapshots, the first step and the last among them, or the steps
             themselves, those after the last left out.
+        snapshot_dtype: in which they are written: ``same`` as the weights, or ``float16``, a quarter or half as large,
+            which keeps eleven bits of a weight. Metrics are of the weights before.
         stop_below: end a model's training at the evaluation where its loss falls below this.
         stop_on: the loss that ``stop_below`` looks at: of the training set (fitted) or the test set (solved).
 
@@ -77,6 +80,7 @@ class TrainingConfig(Fields):
     autocast: Autocast = "none"
     evaluate_every: int = 100
     snapshots: int | tuple[int, ...] = 10
+    snapshot_dtype: SnapshotDtype = "same"
     stop_below: float | None = None
     stop_on: Part = "test"
 
@@ -100,6 +104,7 @@ class TrainingConfig(Fields):
             ("loss_dtype", Dtype),
             ("dtype", Dtype),
             ("autocast", Autocast),
+            ("snapshot_dtype", SnapshotDtype),
             ("stop_on", Part),
         ):
             if getattr(self, name) not in get_args(choices):

@@ -17,7 +17,7 @@ from tasks.training.snapshots import checksum
 
 PER_MODEL = (
     *("learning_rate", "weight_decay", "l1_penalty"),
-    *(f.name for f in fields(Initialization) if f.name not in ("scheme", "circle")),
+    *(f.name for f in fields(Initialization) if f.name not in ("scheme", "circle", "stream")),
 )
 """What may differ between the members of a stack, besides the seed."""
 RESUME = "resume.safetensors"
@@ -37,7 +37,8 @@ def members(
 
     Raises:
         UserError: no seed or a negative one, ``per_model`` with an unknown field or the wrong length, a model too small
-            for the task, no such parameter to freeze, circles that do not fit, a start of another architecture.
+            for the task, no such parameter to freeze, initial weights it has no place for, a start of another
+            architecture.
     """
     if not seeds:
         raise UserError("expected at least one seed, got none")
@@ -60,8 +61,8 @@ def members(
     for name in training.frozen:
         if name not in shapes:
             raise UserError(f"expected frozen parameters among {', '.join(shapes)}, got {name!r}")
-    if init.circle:
-        initialize(shapes, model, init, seeds[0])  # refuses circles that this model has no place for
+    if init.circle or init.stream != "per_tensor":
+        initialize(shapes, model, init, seeds[0])  # refuses what this model has no place for
     origin = None
     if start is not None:
         step = start[0].resolve(start[1])

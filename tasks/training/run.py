@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -202,7 +203,7 @@ class Run:
         return step
 
     def params(self, step: int | Literal["last"] = "last") -> dict[str, Float[Tensor, "..."]]:
-        """The weights at a step.
+        """The weights at a step, in the type that they were trained in.
 
         Raises:
             UserError: no such step, a damaged file, or names and shapes that are not the model's.
@@ -217,6 +218,9 @@ class Run:
                     f"expected {name} of shape {expected.get(name)} in {file}, got {found.get(name)}: "
                     "its config.json belongs to another model"
                 )
+        if self.config.training.snapshot_dtype != "same":
+            dtype = getattr(torch, self.config.training.dtype)
+            tensors = {name: value.to(dtype) for name, value in tensors.items()}
         return {name: tensors[name] for name in expected}
 
     @property
@@ -249,7 +253,9 @@ class Run:
         return self.path / "snapshots" / f"step-{step:07d}.safetensors"
 
     def write_snapshot(self, step: int, params: Mapping[str, Float[Tensor, "..."]]) -> None:
-        """Keep the weights at a step."""
+        """Keep the weights at a step, in ``snapshot_dtype``."""
+        if self.config.training.snapshot_dtype == "float16":
+            params = {name: value.half() for name, value in params.items()}
         write_tensors(self._file(step), params, {"step": step, "config": self.config.to_dict()})
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:

@@ -244,3 +244,30 @@ def test_a_path_that_is_no_run_folder_is_refused_by_what_it_is(what, tmp_path):
         path.mkdir()
     with pytest.raises(UserError, match=f"expected a run folder with a config.json at .*, found {what}: "):
         Run.load(path)
+
+
+def test_snapshots_in_float16_are_half_as_large_and_come_back_in_the_type_that_was_trained(modular, tmp_path):
+    for dtype, size in (("float32", 0.5), ("float64", 0.25)):
+        runs = {}
+        for kept in ("same", "float16"):
+            modular.training = replace(modular.training, steps=6, snapshots=2, dtype=dtype, snapshot_dtype=kept)
+            runs[kept] = Run.load(train(**vars(modular), out=tmp_path / dtype / kept)[0].path)
+        whole, rounded = runs["same"].params(), runs["float16"].params()
+        for name, value in whole.items():
+            assert rounded[name].dtype == value.dtype == getattr(torch, dtype)
+            assert torch.equal(rounded[name], value.half().to(value.dtype))
+        assert not torch.equal(rounded["embed.W_E"], whole["embed.W_E"])
+        assert runs["float16"].metrics == runs["same"].metrics
+        raw = [read_tensors(run.path / "snapshots" / "step-0000006.safetensors")[0] for run in runs.values()]
+        stored = [sum(value.nbytes for value in tensors.values()) for tensors in raw]
+        assert stored[1] == size * stored[0]
+        Subject.load(runs["float16"]).performance  # noqa: B018 (computes)
+
+
+def test_training_goes_on_from_a_snapshot_in_float16(modular, tmp_path):
+    modular.training = replace(modular.training, steps=6, snapshots=2, snapshot_dtype="float16")
+    first = train(**vars(modular), out=tmp_path / "first")[0]
+    second = train(**vars(modular), out=tmp_path / "second", start=(first, 6))[0]
+    assert torch.equal(second.params(0)["embed.W_E"], first.params(6)["embed.W_E"])
+    with pytest.raises(UserError, match="expected snapshot_dtype among same, float16, got 'int8'"):
+        replace(modular.training, snapshot_dtype="int8")
