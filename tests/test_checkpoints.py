@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from interp import Ensemble, Subject, fourier, interchange, relabelling
+from interp import Ensemble, Subject, attention, condensation, fourier, interchange, relabelling
 from interp.probe import examine
 from tasks.training import Run
 
@@ -43,9 +44,10 @@ def test_the_shipped_folders_stay_small() -> None:
 def test_a_shipped_run_performs_as_its_metrics_say(folder) -> None:
     run = Run.load(folder)
     found = Subject.load(run).performance
+    rel = 1e-3 if run.config.training.snapshot_dtype == "same" else 1e-2  # eleven bits are left of a weight
     for key, value in run.metrics[-1].items():
         if key in found:
-            assert found[key] == pytest.approx(value, rel=1e-3, abs=1e-8), key
+            assert found[key] == pytest.approx(value, rel=rel, abs=1e-8), key
 
 
 @pytest.mark.slow
@@ -123,3 +125,35 @@ def test_the_anchor_runs_differ_in_seed_and_scale_of_their_initial_weights_alone
         assert {key for key in first["init"] if first["init"][key] != other["init"][key]} <= {"gamma"}
     gammas = {config.init.gamma for config in configs}
     assert len(gammas) == 3
+
+
+@pytest.mark.slow
+def test_the_published_seed_infers_from_small_weights_and_mirrors_from_large_ones() -> None:
+    """Of Zhang et al.'s log: the answers when the pairs are fitted, within 3 points; the transient at γ = 0.5."""
+    asked = ["counterfactual", "interchange"]
+    small, large = (examine(Subject.load(CHECKPOINTS / f"anchor-published-{gamma}"), asked) for gamma in (0.8, 0.5))
+    assert (small.verdict.solution, large.verdict.solution) == ("inferential", "symmetric")
+    for report, published in ((small, (0.964, 0.0)), (large, (0.0, 1.0))):
+        found = report.results["counterfactual"]
+        assert (found.inferential, found.symmetric) == pytest.approx(published, abs=0.03)
+        assert (found.seen, found.unseen) == pytest.approx((1.0, 1.0), abs=0.005)
+    assert small.results["interchange"].rule == "inferential"
+    assert large.results["interchange"].route == "symmetric"
+    after = {row["step"] // 370: row for row in large.subject.run.metrics}
+    assert after[3]["held_out_symmetric"] == pytest.approx(0.753, abs=0.03)
+    assert after[3]["train_accuracy"] == pytest.approx(0.973, abs=0.01)
+    assert all(after[epoch]["held_out_symmetric"] == 1 for epoch in (6, 7))
+
+
+@pytest.mark.slow
+def test_the_published_models_have_the_published_weights_and_flow() -> None:
+    small, large = (Subject.load(CHECKPOINTS / f"anchor-published-{gamma}") for gamma in (0.8, 0.5))
+    flow = attention.analyze(large)
+    assert flow.pattern == "symmetric"
+    few, many = condensation.analyze(small), condensation.analyze(large)
+    assert 3 <= few.directions <= 5
+    assert few.opposite_share > 0.2  # an anti-parallel block
+    assert (many.directions, many.groups) == (0, 200)
+    keys = large.params["embed.W_E"][40:80].double()
+    spread = torch.linalg.svdvals(keys - keys.mean(0)).square()
+    assert (spread / spread.sum())[:2].tolist() == pytest.approx([0.0457, 0.0432], abs=1e-3)
