@@ -270,6 +270,7 @@ def _training(subject: Subject) -> TrainingConfig:
         warmup_from=0.0,
         decay="constant",
         autocast="none",
+        snapshot_dtype="same",
         evaluate_every=STEPS,
         snapshots=tuple(range(0, STEPS + 1, 25)),
         stop_below=None,

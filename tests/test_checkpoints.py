@@ -146,7 +146,7 @@ def test_the_published_seed_infers_from_small_weights_and_mirrors_from_large_one
 
 
 @pytest.mark.slow
-def test_the_published_models_have_the_published_weights_and_flow() -> None:
+def test_the_published_models_have_the_published_weights_and_the_symmetric_one_its_flow() -> None:
     small, large = (Subject.load(CHECKPOINTS / f"anchor-published-{gamma}") for gamma in (0.8, 0.5))
     flow = attention.analyze(large)
     assert flow.pattern == "symmetric"

@@ -1,8 +1,8 @@
 """Initial weights, chosen per part of the model.
 
 Parts: *embedding* (W_E, W_pos, read-in), *qk* (W_Q, W_K), *ov* (W_V, W_O), *mlp* (W_in, W_out), *unembedding* (W_U).
-Each tensor has its own random stream, keyed by the seed and its name: widening one tensor changes no other. Published
-anchor runs drew theirs from one stream; it can be asked for, and gives their weights to the bit.
+Each tensor has its own random stream, keyed by the seed and its name: widening one tensor changes no other. The code of
+published anchor runs draws all of a model's from one stream; it can be asked for.
 """
 
 import math
@@ -50,11 +50,12 @@ class Initialization(Fields):
             multiplies ``gain``; ``None``: the common γ, or 1.
         circle: frequencies k. Where any are given, nothing of W_E is drawn: the row of number t holds cos(2πkt/p) and
             sin(2πkt/p) for each k, p the number of answers; rows of other tokens are 0.
-        stream: ``per_tensor``: one per tensor, as above. ``torch``: torch's own after ``torch.manual_seed(seed)``, read
-            in the order of the code that Zhang et al. published with their logs, whose seed 1 it repeats.
+        stream: random numbers. ``per_tensor``: each tensor has its own, keyed by the seed and its name. ``torch``: all
+            in float32 from the one that ``torch.manual_seed(seed)`` starts, in the order of the code that Zhang et al.
+            published with the logs of its seed 1; with ``power`` alone.
 
     Raises:
-        UserError: an unknown scheme or stream, a frequency below 1, the stream of torch with another scheme or circles.
+        UserError: an unknown scheme or stream, a frequency below 1, the stream torch with another scheme or circles.
 
     LayerNorm weights start at 1; all biases at 0 except the one named above. γ does not carry over between widths: at
     d_model 400, γ = 0.8 is std 0.0083; at 64 it is 0.036.
@@ -79,9 +80,8 @@ class Initialization(Fields):
         if self.stream not in ("per_tensor", "torch"):
             raise UserError(f"expected a stream per_tensor or torch, got {self.stream!r}")
         if self.stream == "torch" and (self.scheme != "power" or self.circle):
-            raise UserError(
-                "expected the scheme power and no circle with the stream torch: its published code has no others"
-            )
+            got = f"the circles {self.circle}" if self.scheme == "power" else f"the scheme {self.scheme}"
+            raise UserError(f"expected the scheme power and no circles with the stream torch, got {got}")
 
     def std(self, name: str, shape: tuple[int, ...], config: Any) -> float:
         """Standard deviation of the weight tensor of this name and shape in a model of this configuration."""
@@ -100,11 +100,12 @@ class Initialization(Fields):
 def initialize(
     shapes: Mapping[str, tuple[int, ...]], config: Any, init: Initialization, seed: int, dtype: str = "float32"
 ) -> dict[str, Float[Tensor, "..."]]:
-    """Initial parameters of one model: a tensor per name of ``shapes``, drawn in float64 and rounded to ``dtype``.
+    """Initial parameters of one model: a tensor per name of ``shapes``, drawn in float64, from the stream torch in
+    float32, and rounded to ``dtype``.
 
     Raises:
         UserError: ``init.circle`` for a model whose tables are not as wide as its circles, or that has none;
-            ``init.stream`` torch for a model that is not built as the published one.
+            ``init.stream`` torch for a model that is not built as the published one, or a seed beyond 64 bits.
     """
     import torch
 
@@ -134,16 +135,20 @@ def initialize(
 def _torch_stream(
     shapes: Mapping[str, tuple[int, ...]], config: Any, init: Initialization, seed: int
 ) -> dict[str, Float[Tensor, "..."]]:
-    """Initial parameters from one stream: torch fills a module by its own defaults first, then each matrix is drawn
-    anew, outputs before inputs."""
+    """Initial parameters in float32 from one stream. Each module is filled by torch's defaults first; then its matrices
+    are drawn anew, in torch's layout [outputs, inputs]."""
     import torch
 
-    biases = {name for name in shapes if _tensor(name).startswith("b_")}
-    if not {"embed.W_E", "pos_embed.W_pos", "unembed.W_U"} <= set(shapes) or biases != {"unembed.b_U"}:
+    biases = sorted(name for name in shapes if _tensor(name).startswith("b_"))
+    missing = [name for name in ("embed.W_E", "pos_embed.W_pos", "unembed.W_U") if name not in shapes]
+    if missing or biases != ["unembed.b_U"]:
         raise UserError(
             "expected a transformer with positions, an unembedding of its own and a bias there alone for the stream "
-            "torch: that is the published one"
+            f"torch, as the published one is, got the biases {', '.join(biases) or 'none'}"
+            + (f" and no {', '.join(missing)}" if missing else "")
         )
+    if not 0 <= seed < 2**64:
+        raise UserError(f"expected a seed from 0 to 2⁶⁴ − 1 for the stream torch, got {seed}")
     stream = torch.Generator().manual_seed(seed)
     params: dict[str, Tensor] = {}
     for _, module in groupby(shapes, key=_module):
@@ -152,13 +157,15 @@ def _torch_stream(
             values, tensor = torch.empty(shapes[name]), _tensor(name)
             if tensor in _TABLES:
                 values.normal_(generator=stream)
-            elif tensor in PARTS or tensor == "b_U":
+            elif tensor in PARTS or tensor == "b_U":  # the bias keeps it; of the others only what it uses up counts
                 bound = 1 / math.sqrt(config.d_model)
                 values.uniform_(-bound, bound, generator=stream)
             else:
                 values.fill_(tensor == "w")
             params[name] = values
-        for name in (name for name in names if _tensor(name) in PARTS):
+        for name in names:
+            if _tensor(name) not in PARTS:
+                continue
             axes = _TORCH_AXES.get(_tensor(name), (1, 0))
             std = init.std(name, shapes[name], config)
             drawn = torch.empty([shapes[name][axis] for axis in axes]).normal_(0.0, std, generator=stream)

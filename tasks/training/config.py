@@ -47,8 +47,8 @@ class TrainingConfig(Fields):
         evaluate_every: steps between lines of metrics.
         snapshots: number of log-spaced snapshots, the first step and the last among them, or the steps
             themselves, those after the last left out.
-        snapshot_dtype: in which they are written: ``same`` as the weights, or ``float16``, a quarter or half as large,
-            which keeps eleven bits of a weight. Metrics are of the weights before.
+        snapshot_dtype: in which they are written: ``same`` as the weights, or ``float16``, half as large (of float64 a
+            quarter), which keeps eleven bits of a weight, fewer below 6e-5. Metrics are of the weights before rounding.
         stop_below: end a model's training at the evaluation where its loss falls below this.
         stop_on: the loss that ``stop_below`` looks at: of the training set (fitted) or the test set (solved).
 

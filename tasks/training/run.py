@@ -253,8 +253,18 @@ class Run:
         return self.path / "snapshots" / f"step-{step:07d}.safetensors"
 
     def write_snapshot(self, step: int, params: Mapping[str, Float[Tensor, "..."]]) -> None:
-        """Keep the weights at a step, in ``snapshot_dtype``."""
+        """Keep the weights at a step, in ``snapshot_dtype``.
+
+        Raises:
+            UserError: a weight that float16 cannot hold.
+        """
         if self.config.training.snapshot_dtype == "float16":
+            largest = max(float(value.abs().max()) for value in params.values())
+            if largest > torch.finfo(torch.float16).max:
+                raise UserError(
+                    f"expected weights of at most 65,504 for snapshots in float16, got {largest:.3g} at step {step}: "
+                    "set snapshot_dtype to same"
+                )
             params = {name: value.half() for name, value in params.items()}
         write_tensors(self._file(step), params, {"step": step, "config": self.config.to_dict()})
 

@@ -92,13 +92,24 @@ def test_the_stream_is_read_as_torch_modules_read_it():
         nn.init.normal_(last.weight, std=12**-gamma)
         expected |= {"unembed.W_U": last.weight.T, "unembed.b_U": last.bias}
     params = initialize(shapes(c), c, Initialization(gamma=gamma, stream="torch"), 5)
-    assert params.keys() == shapes(c).keys()
+    assert list(params) == list(shapes(c))
     for name, value in params.items():
         if ".ln" in name:
             assert bool((value == name.endswith(".w")).all())
         else:
             assert torch.equal(value, expected.pop(name).detach()), name
     assert not expected
+
+
+def test_gain_and_the_exponents_of_parts_scale_what_the_stream_gives():
+    plain, scaled = (
+        initialize(shapes(SMALL), SMALL, Initialization(gamma=0.7, stream="torch", **fields), 5, "float64")
+        for fields in ({}, {"gain": 2.0, "mlp": 1.7})
+    )
+    assert {value.dtype for value in plain.values()} == {torch.float64}
+    for name, value in plain.items():
+        factor = 2 * (12 if name.endswith("W_in") else 7) ** -1.0 if ".mlp." in name else 2 if ".W_" in name else 1
+        torch.testing.assert_close(scaled[name], factor * value, rtol=1e-6, atol=0)  # float32 numbers
 
 
 def test_the_stream_depends_on_the_seed_and_leaves_torch_alone():
@@ -138,10 +149,23 @@ def test_a_perceptron_is_refused_before_anything_is_written(tmp_path):
     ("fields", "message"),
     [
         ({"stream": "numpy"}, "expected a stream per_tensor or torch, got 'numpy'"),
-        ({"stream": "torch", "scheme": "gain"}, "expected the scheme power and no circle"),
-        ({"stream": "torch", "circle": (1,)}, "expected the scheme power and no circle"),
+        ({"stream": "torch", "scheme": "gain"}, "no circles with the stream torch, got the scheme gain"),
+        ({"stream": "torch", "scheme": "progress_measures"}, "got the scheme progress_measures"),
+        ({"stream": "torch", "circle": (1,)}, r"got the circles \(1,\)"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
         Initialization(**fields)
+
+
+def test_seeds_that_torch_does_not_take_are_refused():
+    for seed in (-1, 2**64):
+        with pytest.raises(UserError, match="expected a seed from 0 to"):
+            initialize(shapes(SMALL), SMALL, Initialization(stream="torch"), seed)
+
+
+def test_members_of_a_stack_cannot_differ_in_their_stream():
+    setting = preset("anchor", "tiny")
+    with pytest.raises(UserError, match=r"expected per_model fields among .*, got 'stream'"):
+        train(setting.task, setting.model, seeds=[0], per_model={"stream": [0.0]})

@@ -269,5 +269,8 @@ def test_training_goes_on_from_a_snapshot_in_float16(modular, tmp_path):
     first = train(**vars(modular), out=tmp_path / "first")[0]
     second = train(**vars(modular), out=tmp_path / "second", start=(first, 6))[0]
     assert torch.equal(second.params(0)["embed.W_E"], first.params(6)["embed.W_E"])
+    modular.init = replace(modular.init, gain=1e6)
+    with pytest.raises(UserError, match="expected weights of at most 65,504 for snapshots in float16"):
+        train(**vars(modular), out=tmp_path / "large")
     with pytest.raises(UserError, match="expected snapshot_dtype among same, float16, got 'int8'"):
         replace(modular.training, snapshot_dtype="int8")
