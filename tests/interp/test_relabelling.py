@@ -47,6 +47,14 @@ def test_the_mirror_of_a_relabelled_pair_does_not_follow_in_a_two_step_adder() -
     assert found.mirror_stayed > 0.5  # nothing rehearses it
 
 
+def test_a_run_that_keeps_its_snapshots_rounded_is_not_asked_by_rounded_ones() -> None:
+    subject = Subject.load(TINY)
+    rounded = replace(subject.run.config.training, snapshot_dtype="float16", autocast="bfloat16")
+    subject.run.config = replace(subject.run.config, training=rounded)
+    training = relabelling._training(subject)
+    assert (training.snapshot_dtype, training.autocast) == ("same", "none")
+
+
 @pytest.mark.slow
 def test_the_shipped_symmetric_model_moves_the_mirror_and_is_itself_left_as_it_was() -> None:
     subject = Subject.load(TINY)
