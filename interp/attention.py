@@ -27,6 +27,7 @@ from interp.statistics import Interval, mean
 from interp.subject import Subject
 from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -110,6 +111,7 @@ def scores(attention: Float[Tensor, "layer example head query_role key_role"]) -
     return {name: edge[:, edge.mean(0).argmax()] for name, edge in edges.items()}
 
 
+@ordinary_torch()
 def analyze(subject: Subject, *, control_seed: int = 0) -> AttentionResult:
     """Attention by role of a model of anchor composition, on every trained pair and seen key.
 

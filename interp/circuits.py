@@ -44,6 +44,7 @@ from interp.subject import Subject
 from tasks.anchor import AnchorComposition, Pair
 from tasks.base import UserError, as_tensor, generator
 from tasks.models.config import TransformerConfig
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -188,6 +189,7 @@ def decide(scores: CircuitScores, controls: Sequence[CircuitScores], commutativi
     return "symmetric" if near <= OVERLAP and near <= OVERLAP * min(beside) else "undetermined"
 
 
+@ordinary_torch()
 def analyze(
     subject: Subject,
     *,

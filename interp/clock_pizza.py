@@ -39,6 +39,7 @@ from interp.subject import Subject
 from interp.thresholds import FITTED
 from interp.waves import fourier_basis
 from tasks.models.config import MLPConfig
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -187,6 +188,7 @@ class ClockPizzaResult(Result):
     correct_logits: Float[Tensor, "difference b"]
 
 
+@ordinary_torch()
 def analyze(subject: Subject, *, exact: bool = False, control_seed: int = 0) -> ClockPizzaResult:
     """Which of the two algorithms a model of a + b mod p uses, and the same numbers for random weights.
 

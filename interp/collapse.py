@@ -26,6 +26,7 @@ from interp.result import Result, Takes
 from interp.subject import Subject, weight_vector
 from tasks.base import UserError
 from tasks.registry import model_family
+from tasks.surroundings import ordinary_torch
 from tasks.training.objective import margins
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ class CollapseResult(Result):
     control_margins: Float[Tensor, " example"]
 
 
+@ordinary_torch()
 def analyze(subject: Subject, *, control_seed: int = 0) -> CollapseResult:
     """How near a model's softmax is to collapse, and how far its loss falls by scaling the weights alone.
 

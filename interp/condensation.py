@@ -25,6 +25,7 @@ from interp.result import Result, Takes
 from interp.subject import Subject, linear_maps
 from tasks.base import Task, UserError
 from tasks.modular import ModularArithmetic
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -160,6 +161,7 @@ class CondensationResult(Result):
     control_cosines: Float[Tensor, "neuron neuron"]
 
 
+@ordinary_torch()
 def analyze(subject: Subject, *, matrices: Sequence[str] | None = None, control_seed: int = 0) -> CondensationResult:
     """Condensation of W_Q of the first layer (the headline, all heads side by side) and of every layer's W_in, which is
     all of a perceptron.

@@ -18,6 +18,7 @@ from interp.result import Result, Takes
 from interp.statistics import Interval, difference, student
 from interp.subject import Ensemble, Subject
 from tasks.base import UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -63,6 +64,7 @@ class ContrastResult(Result):
     numbers: dict[str, Contrast]
 
 
+@ordinary_torch()
 def analyze(
     first: Ensemble,
     second: Ensemble,

@@ -26,6 +26,7 @@ from interp.statistics import Interval, share
 from interp.subject import Subject
 from tasks.anchor import AnchorComposition, Keys, Pair
 from tasks.base import Examples, UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -121,6 +122,7 @@ def deviation_shares(answers: Int[Tensor, " example"], inferential: Int[Tensor, 
     return {deviation: count / len(answers) for deviation, count in counts.most_common()}
 
 
+@ordinary_torch()
 def analyze(subject: Subject, *, n_noise: int = N_NOISE, control_seed: int = 0) -> CounterfactualResult:
     """The swap table of a model of anchor composition, and what its held-out pair follows.
 

@@ -30,6 +30,7 @@ from interp.result import Result, Takes
 from interp.statistics import gaussian_like
 from interp.subject import Trajectory, linear_maps
 from tasks.base import UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -131,6 +132,7 @@ class DirectionsResult(Result):
     last_cosines: Float[Tensor, "kept_last kept_last"]
 
 
+@ordinary_torch()
 def analyze(trajectory: Trajectory, *, matrix: str | None = None, control_seed: int = 0) -> DirectionsResult:
     """Lines and directions of one matrix's neurons, snapshot by snapshot.
 

@@ -23,6 +23,7 @@ from interp.result import Result, Takes
 from interp.statistics import gaussian_like
 from interp.subject import Subject, Trajectory, linear_maps
 from tasks.base import UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -57,6 +58,7 @@ class DynamicsResult(Result):
     embedding_eigenvalues: Float[Tensor, "step rank"]
 
 
+@ordinary_torch()
 def analyze(trajectory: Trajectory, *, headline: str | None = None, control_seed: int = 0) -> DynamicsResult:
     """Condensation and rank of every linear map of a run, snapshot by snapshot.
 

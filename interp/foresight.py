@@ -29,6 +29,7 @@ from interp.result import Result, Takes
 from interp.statistics import Interval
 from interp.thresholds import FITTED
 from tasks.base import UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -132,6 +133,7 @@ class ForesightResult(Result):
         raise UserError(f"expected a step among {', '.join(str(m.step) for m in self.moments)}, got {step}")
 
 
+@ordinary_torch()
 def analyze(
     frame: DataFrame,
     *,

@@ -20,6 +20,7 @@ from interp.result import Result, Takes
 from interp.subject import Subject
 from interp.waves import FrequencyBlocks, check_table, fold, fourier_basis, frequency_blocks
 from tasks.base import UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -183,6 +184,7 @@ class FourierResult(Result):
     control_neuron_explained: Float[Tensor, " d_mlp"] | None
 
 
+@ordinary_torch()
 def analyze(subject: Subject, *, control_seed: int = 0) -> FourierResult:
     """Key frequencies of a model of a ± b mod p, what they explain, and the same for random weights.
 

@@ -6,8 +6,7 @@ looks (key, unordered pair) up never holds that value. Three places tell them ap
 
 * u(x; a1): the last layer's attention values at the first anchor, all heads side by side;
 * v(x; a1, a2): the residual stream at s after the last layer's attention (and its LayerNorm, where that follows it);
-* the same after the first layer's attention, the *anchor map*: a symmetric model has both anchors here, without their
-  order and without the key.
+* the same after the first layer's attention, the *anchor map*: a symmetric model has both anchors here, but no key.
 
 *Boxes* are comparisons of different keys with equal targets by the rule: of g(x; a1) for u, of f(x; a1, a2) for v. Only
 pairs taught by the rule are compared, so that no target is in doubt. The sequences of a draw share their noise and the
@@ -48,6 +47,7 @@ from interp.roles import anchor_task, key_positions
 from interp.subject import Subject
 from tasks.anchor import AnchorComposition, Pair
 from tasks.base import generator
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -56,7 +56,6 @@ TAKES: Takes = "subject"
 Solution = Literal["inferential", "symmetric", "undetermined"]
 N_DRAWS = 4
 """Draws of noise; the place of the key goes round with them."""
-
 VALUE_FORMED = 0.25
 """Least sided contrast of centred u from which the first map is done at the first anchor: about half of what a model
 built by hand to compose shows with four anchors (0.57); one built as a symmetric table shows 0."""
@@ -152,6 +151,7 @@ class GeometryResult(Result):
     anchor_map: Float[Tensor, "first second key 2"]
 
 
+@ordinary_torch()
 def analyze(
     subject: Subject, *, seed: int = 0, n_draws: int = N_DRAWS, all_rows: bool = False, with_tsne: bool = False
 ) -> GeometryResult:

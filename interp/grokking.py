@@ -20,6 +20,7 @@ from interp.result import Result, Takes
 from interp.subject import Subject, Trajectory
 from interp.transitions import Phases, Transition, cleanup_end, fitted, phases
 from tasks.base import UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -74,6 +75,7 @@ class GrokkingResult(Result):
     measures: tuple[StepMeasures, ...]
 
 
+@ordinary_torch()
 def analyze(trajectory: Trajectory, *, control_seed: int = 0, progress_bar: bool = False) -> GrokkingResult:
     """Every progress measure at every snapshot of a run, and its phases.
 

@@ -52,6 +52,7 @@ from interp.subject import Subject
 from interp.thresholds import FITTED, FOLLOWS, followed
 from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -109,6 +110,7 @@ class InterchangeResult(Result):
     recombined: tuple[Recombination, ...]
 
 
+@ordinary_torch()
 def analyze(
     subject: Subject, *, n_sequences: int = N_SEQUENCES, seed: int = 0, control_seed: int = 0
 ) -> InterchangeResult:

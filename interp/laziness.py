@@ -32,6 +32,7 @@ from interp.tangent import tangent_kernel
 from interp.transitions import Transition, first
 from tasks.base import Examples, UserError, generator
 from tasks.models.initialization import PARTS
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -142,6 +143,7 @@ class LazinessResult(Result):
     measures: tuple[StepLaziness, ...]
 
 
+@ordinary_torch()
 def analyze(
     trajectory: Trajectory, *, n_inputs: int = N_INPUTS, seed: int = 0, control_seed: int = 0
 ) -> LazinessResult:

@@ -26,6 +26,7 @@ from interp.fourier import logit_variance
 from interp.result import Result, Takes
 from interp.subject import Subject
 from interp.two_matrices import Collapsed, Waves, collapsed, one_table, strongest_waves
+from tasks.surroundings import ordinary_torch
 from tasks.training.objective import cross_entropy, margins
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class NeuronWavesResult(Result):
     examples: Float[Tensor, "pair frequency p"]
 
 
+@ordinary_torch()
 def analyze(subject: Subject, *, control_seed: int = 0) -> NeuronWavesResult:
     """The waves of every neuron, whether angles double, how frequencies interfere, and the same for random weights.
 

@@ -23,6 +23,7 @@ from interp.walsh import N_SAMPLES, bit_strings, influences, largest_coefficient
 from tasks.base import UserError, generator
 from tasks.models.config import MLPConfig
 from tasks.parity import SparseParity
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -102,6 +103,7 @@ class ParityResult(Result):
     W_in: Float[Tensor, "d_model neuron"]
 
 
+@ordinary_torch()
 def analyze(subject: Subject, *, n_samples: int = N_SAMPLES, seed: int = 0) -> ParityResult:
     """How an MLP answers a sparse parity.
 

@@ -15,6 +15,7 @@ from interp.subject import Trajectory
 from interp.transitions import Transition, first, fitted
 from interp.walsh import N_SAMPLES
 from tasks.base import UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -39,6 +40,7 @@ class ParityDynamicsResult(Result):
     measures: tuple[ParityResult, ...]
 
 
+@ordinary_torch()
 def analyze(trajectory: Trajectory, *, n_samples: int = N_SAMPLES, seed: int = 0) -> ParityDynamicsResult:
     """The measures of ``parity.analyze`` over the snapshots of one run.
 

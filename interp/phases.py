@@ -31,6 +31,7 @@ from interp.regimes import ANCHOR, COMPLEXITY, LIU, PEARCE, Rule, Rules, labels,
 from interp.result import Result, Takes
 from interp.statistics import Interval, mean, wilson
 from tasks.base import UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -141,6 +142,7 @@ class PhaseDiagram(Result):
         )
 
 
+@ordinary_torch()
 def analyze(
     table: DataFrame,
     *,

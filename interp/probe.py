@@ -152,6 +152,7 @@ def examine(subject: "Subject", analyses: Sequence[str | ModuleType] | None = No
         UserError: an unknown analysis.
     """
     from interp.verdict import conclude
+    from tasks.surroundings import ordinary_torch
 
     modules = analysis_modules(analyses, subject.task.family)
     results: dict[str, Any] = {}
@@ -162,7 +163,8 @@ def examine(subject: "Subject", analyses: Sequence[str | ModuleType] | None = No
     }
     for name, module in modules.items():
         try:
-            results[name] = module.analyze(subject)
+            with ordinary_torch():  # analyses of our own see to it themselves, those of others may not
+                results[name] = module.analyze(subject)
         except UserError as error:
             if analyses is not None:
                 raise

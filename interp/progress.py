@@ -38,6 +38,7 @@ from interp.result import Result, Takes
 from interp.statistics import Interval, mean
 from interp.subject import Subject
 from interp.waves import fourier_basis, frequency_blocks
+from tasks.surroundings import ordinary_torch
 from tasks.training.objective import cross_entropy
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class ProgressResult(Result):
     sums_of_squares: dict[str, float]
 
 
+@ordinary_torch()
 def analyze(subject: Subject, *, keys: Sequence[int] | None = None, control_seed: int = 0) -> ProgressResult:
     """Every progress measure of one model of a ± b mod p.
 

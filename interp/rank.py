@@ -22,6 +22,7 @@ from interp.subject import Subject, linear_maps
 from tasks.anchor import AnchorComposition
 from tasks.base import Task, UserError
 from tasks.modular import ModularArithmetic
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -132,6 +133,7 @@ class RankResult(Result):
     control_embedding_eigenvalues: Float[Tensor, " rank"]
 
 
+@ordinary_torch()
 def analyze(subject: Subject, *, all_tokens: bool = False, control_seed: int = 0) -> RankResult:
     """Ranks of every linear map of the model and the spread of its embeddings, beside those of random weights.
 

@@ -34,6 +34,7 @@ from interp.thresholds import FITTED, PLACEBO, followed
 from tasks.anchor import AnchorComposition, Pair
 from tasks.base import Examples, UserError
 from tasks.models.initialization import Initialization
+from tasks.surroundings import ordinary_torch
 from tasks.training.config import TrainingConfig
 from tasks.training.run import Run, RunConfig, library_versions
 from tasks.training.trainer import train
@@ -76,6 +77,7 @@ class RelabellingResult(Result):
     by_step: dict[str, tuple[float, ...]]
 
 
+@ordinary_torch()
 def analyze(
     subject: Subject,
     *,

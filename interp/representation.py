@@ -45,6 +45,7 @@ from interp.result import Result, Takes
 from interp.subject import Subject
 from tasks.models.config import TransformerConfig
 from tasks.modular import ModularArithmetic
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -116,6 +117,7 @@ class RepresentationResult(Result):
     control_beyond_chance: Float[Tensor, " d_mlp"] | None
 
 
+@ordinary_torch()
 def analyze(subject: Subject, *, control_seed: int = 0) -> RepresentationResult:
     """Key representations of a model of a finite group, what they explain, and the same for random weights.
 

@@ -29,6 +29,7 @@ from interp.regimes import PEARCE, Rules, labels
 from interp.result import Result, Takes
 from interp.statistics import Interval, mean, wilson
 from tasks.base import UserError
+from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -110,6 +111,7 @@ class SmallMultiplesResult(Result):
         raise UserError(f"expected an axis and a class, got {name} and {of}: classes are {', '.join(self.classes)}")
 
 
+@ordinary_torch()
 def analyze(
     table: DataFrame,
     *,

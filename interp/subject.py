@@ -18,6 +18,7 @@ from interp.statistics import random_weights
 from tasks.base import Task, UserError, as_task
 from tasks.models.config import Layout, MLPConfig
 from tasks.registry import model_family
+from tasks.surroundings import ordinary, ordinary_torch
 from tasks.training.objective import performance
 from tasks.training.run import Run
 
@@ -51,6 +52,7 @@ class Subject:
         params = {key: value.detach().cpu() for key, value in ours.state_dict().items()}
         self._set(ours.config, params, as_task(task), step, name, None)
 
+    @ordinary_torch()
     def _set(
         self, config: Any, params: Mapping[str, Tensor], task: Task, step: int | None, name: str, run: Run | None
     ) -> None:
@@ -61,7 +63,7 @@ class Subject:
                     "is it the task that the model was trained on?"
                 )
         self.config = config
-        self.params = dict(params)
+        self.params = {name: ordinary(value) for name, value in params.items()}
         self.task = task
         self.step = step
         self.name = name
@@ -131,6 +133,7 @@ class Subject:
         return cls.of(config, params, task, step=None if step == "last" else step, name=Path(path).stem)
 
     @cached_property
+    @ordinary_torch()
     def model(self) -> "HookedTransformer | HookedMLP":
         """The model with its hooks, on CPU, in eval mode."""
         from tasks.models.hooked import HookedTransformer
@@ -144,11 +147,11 @@ class Subject:
         """The same task and architecture with other weights."""
         return Subject.of(self.config, params, self.task, step=self.step, name=name or self.name, run=self.run)
 
+    @ordinary_torch()
     def randomized(self, seed: int) -> "Subject":
         """The control: every weight matrix replaced by Gaussian entries of its standard deviation, all else kept."""
         return self.with_params(random_weights(self.params, seed), name=f"{self.name}, random weights")
 
-    @torch.no_grad()
     def logits(
         self,
         inputs: Int[Tensor, "example pos"] | Float[Tensor, "example *pos d_input"],
@@ -157,6 +160,7 @@ class Subject:
         """Logits at the answer position; ``edits`` replaces activations, by hook name, on all examples at once."""
         return self.activations(inputs, (), edits)[0]
 
+    @ordinary_torch()
     @torch.no_grad()
     def activations(
         self,
@@ -201,6 +205,7 @@ class Subject:
         return (logits.squeeze(-1) > 0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
 
     @cached_property
+    @ordinary_torch()
     def performance(self) -> dict[str, float]:
         """Loss (mean cross entropy, natural log, float64) and accuracy on each evaluation set of the task, such as
         ``train_loss`` and ``test_accuracy``, and the share of answers that follow each candidate rule where they

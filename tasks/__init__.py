@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from tasks.lazy import lazily
+from tasks.processor import ask_for_one_order_of_sums
 
 if TYPE_CHECKING:
     from tasks import variants
@@ -38,6 +39,8 @@ __all__ = [
     "WorkingMemory",
     "variants",
 ]
+
+ask_for_one_order_of_sums()
 
 
 def __getattr__(name: str) -> Any:

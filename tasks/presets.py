@@ -281,6 +281,8 @@ def parity(size: Size) -> Preset:
         n_ctx=task.n_ctx, d_vocab=2, d_vocab_out=2, d_hidden=(width,), constant_input=True, one_logit=True
     )
     training = TrainingConfig(steps=steps, learning_rate=3e-3, weight_decay=decay, warmup_steps=0)
+    if size == "paper":
+        training = replace(training, beta1=0.99)
     if size == "explorable":
         story = (0, *range(100, 1_000, 100), 1_200, 1_500, 2_000, 3_000)
         training = replace(training, l1_penalty=1e-5, evaluate_every=50, snapshots=story)

@@ -10,8 +10,10 @@ from typing import Any
 
 from tasks.base import Task, UserError, digest
 from tasks.models.initialization import Initialization, initialize
+from tasks.processor import describe
 from tasks.registry import model_family
 from tasks.training.config import TrainingConfig
+from tasks.training.lock import LOCK
 from tasks.training.run import Run, RunConfig, library_versions
 from tasks.training.snapshots import checksum
 
@@ -83,6 +85,7 @@ def members(
                 start=origin,
                 command=command,
                 versions=library_versions(),
+                machine=describe(),
             )
         )
     return configs
@@ -114,9 +117,7 @@ def folders(
         if len(paths) > 1 and resume_file is None:
             raise UserError("expected a resume_file with a folder per run: give the path of one")
         resume = paths[0] / RESUME
-    sha256 = digest(configs[0].task.train_set())
-    for path, config in zip(paths, configs, strict=True):
-        _refuse_other_run(path, config, sha256)
+    refuse_other_runs(paths, configs)
     return paths, resume if resume_file is None else Path(resume_file)
 
 
@@ -135,11 +136,23 @@ def _names(configs: Sequence[RunConfig], per_model: Mapping[str, Sequence[float 
     return names
 
 
+def refuse_other_runs(paths: Sequence[Path], configs: Sequence[RunConfig]) -> None:
+    """Check that each folder is free for its run, or holds it already.
+
+    Raises:
+        UserError: one holds another run or other files.
+    """
+    sha256 = digest(configs[0].task.train_set())
+    for path, config in zip(paths, configs, strict=True):
+        _refuse_other_run(path, config, sha256)
+
+
 def _refuse_other_run(path: Path, config: RunConfig, sha256: str) -> None:
     if not (path / "config.json").is_file():
         if path.exists() and not path.is_dir():
             raise UserError(f"expected a folder at {path}, found a file: choose another --out")
-        begun = (RESUME, "snapshots", "split.safetensors")  # all that a run killed at its very start may have left
+        # all that a run killed at its very start may have left
+        begun = (RESUME, LOCK, "snapshots", "split.safetensors")
         others = path.iterdir() if path.is_dir() else ()
         if any(child.name not in begun and child.suffix != ".tmp" for child in others):
             raise UserError(

@@ -1,6 +1,7 @@
 """The run folder: one model's life, readable while it is trained, complete without anything else.
 
-``config.json``              schema version, task, model, initialisation, training, seed, start, versions, command
+``config.json``              schema version, task, model, initialisation, training, seed, start, command, versions,
+                             machine
 ``split.safetensors``        masks and seeds that make the data again, and the SHA-256 of the training set
 ``metrics.jsonl``            one line per evaluation; the last has ``"final": true``
 ``snapshots/step-….safetensors``    weights under transformer-lens's names
@@ -12,7 +13,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,6 +60,7 @@ class RunConfig:
     start: Mapping[str, Any] | None = None
     command: str | None = None
     versions: Mapping[str, str]
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of ``config.json``."""
@@ -72,11 +74,14 @@ class RunConfig:
             "start": None if self.start is None else dict(self.start),
             "command": self.command,
             "versions": dict(self.versions),
+            "machine": dict(self.machine),
         }
 
     def decides(self) -> dict[str, Any]:
         """The part that decides the weights: two runs that agree in it are the same run."""
-        decisive = {key: value for key, value in self.to_dict().items() if key not in ("command", "versions")}
+        decisive = {
+            key: value for key, value in self.to_dict().items() if key not in ("command", "versions", "machine")
+        }
         if self.start is not None:  # the weights decide, not where they lay
             decisive["start"] = {key: value for key, value in self.start.items() if key != "run"}
         return decisive
@@ -311,4 +316,5 @@ def _run_config(values: dict[str, Any], task: Task) -> RunConfig:
         start=values.get("start"),
         command=values.get("command"),
         versions=values.get("versions", {}),
+        machine=values.get("machine", {}),
     )

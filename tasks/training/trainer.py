@@ -2,9 +2,12 @@
 
 * Members differ in seed, and in whatever ``per_model`` gives them; a member's data, initial weights and batches depend
   on nothing else in its stack, and on CPU with one thread its weights come out bit-equal to those of the model trained
-  alone (but for gelu in float64, whose error function rounds differently at the end of a tensor).
+  alone (but for gelu in float64, whose error function rounds differently at the end of a tensor). That holds where
+  batched products round as single ones do, which ``tasks.processor`` asks for; where they do not, ``train`` warns.
 * A batch is a function of (seed, step). Nothing reads global random state.
-* Killed at any moment, the same call continues from ``resume.safetensors`` to the same bits.
+* Killed at any moment, the same call continues from ``resume.safetensors`` to the same bits. One process at a time
+  trains in a folder; another one is refused.
+* The caller's torch is left as it was, and decides nothing (``tasks.surroundings``).
 * A member whose loss falls below ``stop_below`` leaves the stack; the others go on.
 """
 
@@ -23,15 +26,18 @@ from torch import Tensor
 from tasks.base import Examples, Task, UserError, as_tensor, generator
 from tasks.models.family import Inputs, Targets
 from tasks.models.initialization import Initialization, initialize
+from tasks.processor import warn_where_bits_differ
 from tasks.registry import model_family
+from tasks.surroundings import ordinary, ordinary_torch
 from tasks.training.config import TrainingConfig
 from tasks.training.gradients import GradientRules
+from tasks.training.lock import sole_writer
 from tasks.training.machine import check_compiler, tuned_for_training
-from tasks.training.members import folders, members
+from tasks.training.members import folders, members, refuse_other_runs
 from tasks.training.memory import largest_stack
 from tasks.training.objective import CHUNK, mean_loss, performance
 from tasks.training.optimizer import StackedAdamW, StackedParameters
-from tasks.training.run import Run, RunConfig
+from tasks.training.run import Run, RunConfig, is_final, read_metrics
 from tasks.training.schedule import learning_rate_factor, snapshot_steps
 from tasks.training.snapshots import read_tensors, write_tensors
 
@@ -39,6 +45,7 @@ OnEvaluation = Callable[[int, list[dict[str, Any]]], None]
 """Called with the step and one row of metrics per model that is still training."""
 
 
+@ordinary_torch()
 def train(
     task: Task,
     model: Any,
@@ -79,8 +86,8 @@ def train(
         resume_every: seconds between resume files.
 
     Raises:
-        UserError: the folder holds another run; ``per_model`` has an unknown field or the wrong length; no such start
-            or device; a negative seed; no memory for one model; no compiler.
+        UserError: the folder holds another run, or another process trains there; ``per_model`` has an unknown field or
+            the wrong length; no such start or device; a negative seed; no memory for one model; no compiler.
     """
     _check_device(device)
     if compiled:
@@ -90,22 +97,38 @@ def train(
     at_once = None if memory is None else largest_stack(task, model, training, memory)
     where = tempfile.mkdtemp(prefix="rulelens-") if out is None else out
     paths, resume = folders(configs, per_model, where, resume_file)
-    runs = [Run.create(path, config) for path, config in zip(paths, configs, strict=True)]
+    if len(configs) > 1:
+        warn_where_bits_differ()
+    # the default resume file is shared by every training in ``out``, so its folder is locked as well
+    locked = paths if resume_file is not None else [*paths, resume.parent]
+    if all(_finished(path) for path in paths) and not resume.exists():
+        runs = [Run.load(path) for path in paths]
+    else:
+        with sole_writer(locked):
+            refuse_other_runs(paths, configs)  # again: another process may have begun one since
+            runs = [Run.create(path, config) for path, config in zip(paths, configs, strict=True)]
+            _delete_leftovers(paths, resume)
+            with tuned_for_training():
+                while pending := [run for run in runs if not run.finished]:
+                    Stack(pending, resume, device, start, at_once, compiled).train(on_evaluation, resume_every)
+            resume.unlink(missing_ok=True)
     if out is None:
         weakref.finalize(runs[0], rmtree, resume.parent, ignore_errors=True)
         for run in runs[1:]:
             run.__dict__["_keeps_folder"] = runs[0]
-    leftovers = [
-        *resume.parent.glob(f".{resume.name}.*.tmp"),
-        *(file for path in paths for file in path.rglob(".*.tmp")),
-    ]
-    for leftover in leftovers:  # of a process that was killed while it wrote
-        leftover.unlink(missing_ok=True)
-    with tuned_for_training():
-        while pending := [run for run in runs if not run.finished]:
-            Stack(pending, resume, device, start, at_once, compiled).train(on_evaluation, resume_every)
-    resume.unlink(missing_ok=True)
     return runs
+
+
+def _finished(path: Path) -> bool:
+    """Whether the folder holds a run that came to its end."""
+    return (path / "config.json").is_file() and is_final(read_metrics(path))
+
+
+def _delete_leftovers(paths: Sequence[Path], resume: Path) -> None:
+    """Delete the temporary files of a process that was killed while it wrote: the locks say that none is at work."""
+    of_runs = (file for path in paths for file in path.rglob(".*.tmp"))
+    for leftover in [*resume.parent.glob(f".{resume.name}.*.tmp"), *of_runs]:
+        leftover.unlink(missing_ok=True)
 
 
 class Stack:
@@ -314,7 +337,7 @@ def _initial(config: RunConfig, start: tuple[Run, int] | None) -> dict[str, Tens
 
 def _on(examples: Examples, device: str) -> Examples:
     return Examples(
-        inputs=examples.inputs.to(device),
-        targets=examples.targets.to(device),
-        rules={name: answers.to(device) for name, answers in examples.rules.items()},
+        inputs=ordinary(examples.inputs).to(device),
+        targets=ordinary(examples.targets).to(device),
+        rules={name: ordinary(answers).to(device) for name, answers in examples.rules.items()},
     )

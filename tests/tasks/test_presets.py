@@ -177,5 +177,5 @@ def test_the_published_parity_sweep_is_one_hidden_layer_with_a_constant_input_an
     assert p.model.d_hidden in ((16,), (32,), (64,), (128,), (258,))
     assert (p.model.constant_input, p.model.one_logit, p.model.bias, p.model.act_fn) == (True, True, False, "relu")
     t = p.training
-    assert (t.steps, t.learning_rate, t.beta1, t.beta2, t.batch_size) == (20_000, 3e-3, 0.9, 0.98, None)
+    assert (t.steps, t.learning_rate, t.beta1, t.beta2, t.batch_size) == (20_000, 3e-3, 0.99, 0.98, None)
     assert t.weight_decay in (0.01, 0.03, 0.1, 0.3, 1)

@@ -33,7 +33,7 @@ def edit(folder: Path, **changes) -> None:
 def test_a_run_folder_has_the_layout_of_the_design_and_nothing_else(folder):
     files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     snapshots = {f"snapshots/step-{step:07d}.safetensors" for step in (0, 1, 6)}
-    assert files == {"config.json", "split.safetensors", "metrics.jsonl"} | snapshots
+    assert files == {"config.json", "split.safetensors", "metrics.jsonl", ".lock"} | snapshots
 
 
 def test_the_config_says_what_was_trained_how_and_with_what(folder, modular):
