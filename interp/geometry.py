@@ -6,7 +6,7 @@ looks (key, unordered pair) up never holds that value. Three places tell them ap
 
 * u(x; a1): the last layer's attention values at the first anchor, all heads side by side;
 * v(x; a1, a2): the residual stream at s after the last layer's attention (and its LayerNorm, where that follows it);
-* the same after the first layer's attention, the *anchor map*: a symmetric model has both anchors here, but no key.
+* the same after the first layer's attention, the *anchor map*: a symmetric model has the pair here, unordered, no key.
 
 *Boxes* are comparisons of different keys with equal targets by the rule: of g(x; a1) for u, of f(x; a1, a2) for v. Only
 pairs taught by the rule are compared, so that no target is in doubt. The sequences of a draw share their noise and the

@@ -98,7 +98,7 @@ def test_gradients_agree_with_transformer_lens(model, tokens):
         embed, unembed = ("embed.W_E", "unembed.W_U") if OLD else ("embed.weight", "unembed.weight")
         there[embed][:7] += there[unembed].T if OLD else there[unembed]
     assert set(ours) - set(there) <= {"unembed.bias"}  # a buffer of the bridge
-    # The gradient of b_K is 0, as a shift of every key's score leaves the pattern as it is. What is found in its place is
+    # The gradient of b_K is 0: a shift of every key's score leaves the pattern as it is. What is found in its place is
     # the rounding of a sum over tokens whose terms are as large as other gradients: √n roundings of ε each.
     largest = max(float(gradient.norm()) for gradient in ours.values() if gradient is not None)
     rounding = tokens.numel() ** 0.5 * torch.finfo(torch.float32).eps * largest
