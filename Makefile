@@ -47,6 +47,7 @@ checkpoints: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python -P tests/benchmarks/bench.py
+	$(BIN)/python -P tests/benchmarks/one_order.py
 	$(BIN)/python -P tests/benchmarks/scaling.py
 
 clean:

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from results import write_section  # pyright: ignore[reportMissingImports]
 from workloads import Workload, parity_sweep, same_start, stack, workloads  # pyright: ignore[reportMissingImports]
 
 from tasks.base import UserError
@@ -28,7 +29,6 @@ from tasks.training.machine import check_compiler, tuned_for_training
 HEADER = """| workload | models | step | threads | loop, ms | rulelens, ms | times faster (quartiles) |
 |---|---|---|---|---|---|---|"""
 SWEEP = "parity MLPs, mean over the 25 shapes of the 1,125-model sweep"
-RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +148,8 @@ def main() -> None:
             add(mean([measure(workload, 45, *turns) for workload in parity_sweep()], SWEEP))
     if not arguments.no_write:
         libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformer-lens"))
-        RESULTS.write_text(
-            "\n".join(
-                ["# Benchmark", "", f"{processor()}; {libraries}; `make bench`.", "", HEADER, *map(str, rows), ""]
-            )
-        )
+        said = f"{processor()}; {libraries}; `make bench`."
+        write_section("# Benchmark", [said, "", *HEADER.splitlines(), *map(str, rows)])
 
 
 def processor() -> str:

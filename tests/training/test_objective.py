@@ -1,7 +1,6 @@
 """Losses and shares worked by hand, and the small losses that float32 cannot hold."""
 
 import math
-import time
 
 import pytest
 import torch
@@ -52,7 +51,7 @@ def test_value_and_gradient_are_those_of_torchs_own_cross_entropy():
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-15)
 
 
-def test_answers_far_below_the_largest_have_their_loss_and_take_no_longer():
+def test_answers_far_below_the_largest_have_their_loss_and_no_exponential_too_small_for_a_normal_number():
     targets = torch.arange(2_000) % 50
     near = torch.randn(2_000, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     far = torch.where(torch.arange(50) == 3, near, near - 1_500).requires_grad_()
@@ -65,16 +64,8 @@ def test_answers_far_below_the_largest_have_their_loss_and_take_no_longer():
         .scatter_add_(1, targets[:, None], -torch.ones_like(targets[:, None], dtype=far.dtype))
     )
     torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-300)
-
-    def seconds(logits):
-        times = []
-        for _ in range(15):
-            began = time.process_time()
-            cross_entropy(logits.detach(), targets)
-            times.append(time.process_time() - began)
-        return min(times)
-
-    assert seconds(far) < 4 * seconds(near)
+    # processors take many times as long over numbers below the least normal one
+    assert gradient[gradient != 0].abs().min() >= torch.finfo(torch.float64).tiny
 
 
 def test_the_loss_is_the_same_whatever_axes_stand_before():
