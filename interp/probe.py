@@ -5,139 +5,30 @@ run folders or for weights that others published, prints a table per run, and wr
 """
 
 import json
-import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from interp.registry import ANALYSES, analysis, analysis_modules, conclude, why_not
+from interp.report.examined import Report, headline, of_data
 from tasks.base import UserError
 from tasks.models.config import Layout
 
 if TYPE_CHECKING:
     from interp.subject import Subject
-    from interp.verdict import Verdict
 
-ANALYSES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "fourier": ("interp.fourier", ("modular",)),
-    "progress": ("interp.progress", ("modular",)),
-    "representation": ("interp.representation", ("group", "modular")),
-    "clock_pizza": ("interp.clock_pizza", ("modular",)),
-    "neuron_waves": ("interp.neuron_waves", ("modular",)),
-    "counterfactual": ("interp.counterfactual", ("anchor",)),
-    "interchange": ("interp.interchange", ("anchor",)),
-    "relabelling": ("interp.relabelling", ("anchor",)),
-    "attention": ("interp.attention", ("anchor",)),
-    "circuits": ("interp.circuits", ("anchor",)),
-    "geometry": ("interp.geometry", ("anchor",)),
-    "parity": ("interp.parity", ("parity",)),
-    "condensation": ("interp.condensation", ("anchor", "group", "modular", "parity")),
-    "rank": ("interp.rank", ("anchor", "group", "modular", "parity")),
-    "collapse": ("interp.collapse", ("group", "modular")),
-}
-"""Name of an analysis → its module and the task families it applies to. A new analysis is one line here."""
-ON_REQUEST = {"clock_pizza": ("modular",), "relabelling": ("anchor",), "representation": ("modular",)}
-"""Analyses that run only where they are named, and of which tasks: clock_pizza takes long, relabelling trains, and what
-representation says of addition mod p is told by fourier."""
 CHECKPOINTS = Path("checkpoints")
 _FOR_TESTS = "tiny"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What ``examine`` found about one subject.
-
-    Attributes:
-        performance: loss and accuracy on train and test.
-        control_performance: the same of random weights of the same shapes.
-        results: name of an analysis → its result.
-        skipped: name of an analysis that does not apply → why.
-        modules: name of an analysis → its module, for the figures.
-    """
-
-    subject: "Subject"
-    performance: Mapping[str, float]
-    control_performance: Mapping[str, float]
-    results: Mapping[str, Any]
-    skipped: Mapping[str, str]
-    verdict: "Verdict"
-    modules: Mapping[str, ModuleType]
-
-    def to_dict(self, *, arrays: bool = False) -> dict[str, Any]:
-        """The object that ``--json`` writes for this run and step."""
-        from tasks.registry import task_to_dict
-
-        return {
-            "run": self.subject.name if self.subject.run is None else str(self.subject.run.path),
-            "task": task_to_dict(self.subject.task),
-            "step": self.subject.step,
-            "verdict": self.verdict.to_dict(),
-            "performance": _json_numbers(self.performance),
-            "control_performance": _json_numbers(self.control_performance),
-            "analyses": {name: result.to_dict(arrays=arrays) for name, result in self.results.items()},
-            "skipped": dict(self.skipped),
-        }
-
-    def _repr_html_(self) -> str:
-        import html
-
-        return f"<p><b>{html.escape(self.verdict.sentence)}</b></p>" + "".join(
-            f"<details><summary>{name}</summary>{result._repr_html_()}</details>"
-            for name, result in self.results.items()
-        )
-
-
-_OF_DATA = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
-
-
-def _of_data(performance: Mapping[str, float]) -> dict[str, float]:
-    """Loss and accuracy on train and test; what candidate rules explain is for an analysis to say, with its
-    intervals."""
-    return {key: performance[key] for key in _OF_DATA if key in performance}
-
-
-def _json_numbers(values: Mapping[str, float]) -> dict[str, float | None]:
-    """The numbers with NaN as JSON's null."""
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
-
-
-def applies(name: str, family: str) -> bool:
-    """Whether the analysis of this name is one of such tasks."""
-    return family in ANALYSES[name][1]
-
-
-def why_not(name: str, family: str) -> str:
-    """What is said where it is not."""
-    return f"it applies to {' and '.join(ANALYSES[name][1])}, not to {family}"
-
-
-def analysis_modules(names: Sequence[str | ModuleType] | None, family: str) -> dict[str, ModuleType]:
-    """The analyses asked for, by name; where none are named, all that apply to the task family and are not in
-    ``ON_REQUEST``.
-
-    Raises:
-        UserError: an unknown name, one that does not apply to the family, a module that keeps not to the contract.
-    """
-    if names is None:
-        names = [name for name in ANALYSES if applies(name, family) and family not in ON_REQUEST.get(name, ())]
-    modules: dict[str, ModuleType] = {}
-    for name in names:
-        if isinstance(name, ModuleType):
-            if not callable(getattr(name, "analyze", None)):
-                raise UserError(f"expected a module with a function analyze(subject), {name.__name__} has none")
-            if (takes := getattr(name, "TAKES", "subject")) != "subject":
-                raise UserError(f"expected an analysis of a subject, {name.__name__} takes a {takes}: call its analyze")
-            modules[name.__name__.rsplit(".", 1)[-1]] = name
-        elif name not in ANALYSES:
-            raise UserError(f"expected analyses among {', '.join(ANALYSES)}, got {name!r}")
-        elif applies(name, family):
-            modules[name] = import_module(ANALYSES[name][0])
-    return modules
+_OF_A_SUBJECT = ", ".join(name for name, line in ANALYSES.items() if line.takes == "subject")
+_ONLY = (
+    "Analyses to run, separated by commas; without it, all that apply but those that run on request alone. "
+    f"There are {_OF_A_SUBJECT}."
+)
 
 
 def examine(subject: "Subject", analyses: Sequence[str | ModuleType] | None = None) -> Report:
@@ -145,13 +36,12 @@ def examine(subject: "Subject", analyses: Sequence[str | ModuleType] | None = No
 
     Args:
         subject: one model with its task.
-        analyses: names from ``ANALYSES`` or modules of one's own with ``analyze(subject)``; ``None``: all that apply
-            and are not in ``ON_REQUEST``.
+        analyses: names from ``interp.registry`` or modules of one's own with ``analyze(subject)``; ``None``: all that
+            apply without being asked for.
 
     Raises:
         UserError: an unknown analysis.
     """
-    from interp.verdict import conclude
     from tasks.surroundings import ordinary_torch
 
     modules = analysis_modules(analyses, subject.task.family)
@@ -171,8 +61,8 @@ def examine(subject: "Subject", analyses: Sequence[str | ModuleType] | None = No
             skipped[name] = str(error)
     return Report(
         subject=subject,
-        performance=_of_data(subject.performance),
-        control_performance=_of_data(subject.randomized(0).performance),
+        performance=of_data(subject.performance),
+        control_performance=of_data(subject.randomized(0).performance),
         modules=modules,
         results=results,
         skipped=skipped,
@@ -192,8 +82,7 @@ class Probe:
     """For weights that others published: how they are stored. RUN is then their file."""
     task: tuple[str, ...] = ()
     """For such weights: what they were trained on, a family with its fields, as in modular p=113 train_fraction=0.3."""
-    only: str | None = None
-    """Analyses to run, separated by commas; without it, all that apply but those that run on request alone."""
+    only: Annotated[str | None, tyro.conf.arg(help=_ONLY)] = None
     report: Path | None = None
     """Write one standalone HTML file with every figure."""
     json: str | None = None
@@ -206,11 +95,10 @@ class Probe:
 
         torch.set_num_threads(1)
         names = None if self.only is None else [name.strip() for name in self.only.split(",") if name.strip()]
-        unknown = [name for name in names or [] if name not in ANALYSES]
-        if unknown:
-            raise UserError(f"expected analyses among {', '.join(ANALYSES)}, got {unknown[0]!r}")
+        for name in names or []:
+            analysis(name)  # refuses what it does not know, before anything is computed
         if names == []:
-            raise UserError(f"expected analyses among {', '.join(ANALYSES)} after --only, got none")
+            raise UserError(f"expected analyses among {_OF_A_SUBJECT} after --only, got none")
         for target in (self.report, None if self.json in (None, "-") else Path(self.json)):
             if target is not None and not target.resolve().parent.is_dir():
                 raise UserError(f"expected a folder for {target}, {target.resolve().parent} does not exist")
@@ -279,36 +167,6 @@ def _subjects(paths: Sequence[Path], step: str, layout: Layout | None, words: Se
         steps = [run.resolve("last" if step == "all" else "last" if step == "last" else int(step))]
         subjects += [Subject.load(run, at) for at in (run.steps if step == "all" else steps)]
     return subjects
-
-
-def headline(report: Report) -> list[tuple[str, str]]:
-    """Name and value of the numbers shown for a subject: performance, then each result's plain numbers beside
-    controls."""
-    rows = [
-        (name.replace("_", " "), f"{value:.4g}  (random weights {report.control_performance[name]:.4g})")
-        for name, value in report.performance.items()
-    ]
-    for name, result in report.results.items():
-        plain = {key: value for key, value in result.to_dict().items() if isinstance(value, int | float | list | str)}
-        for key, value in plain.items():
-            if key.startswith("control_"):
-                continue
-            text = _shown(value)
-            if text is not None and f"control_{key}" in plain:
-                text += f"  (random weights {_shown(plain[f'control_{key}'])})"
-            if text is not None:
-                rows.append((f"{name}: {key.replace('_', ' ')}", text))
-    return rows
-
-
-def _shown(value: Any) -> str | None:
-    """A number, a name or a list of them; None for anything longer."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        flat = all(isinstance(v, int | float | str) for v in value)
-        return ", ".join(map(str, map(_shown, value))) or "none" if flat else None
-    return str(value)
 
 
 def _print(reports: Sequence[Report]) -> None:

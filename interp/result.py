@@ -9,14 +9,12 @@ import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 Array = Tensor | np.ndarray
-Takes = Literal["subject", "trajectory", "pair of ensembles", "table"]
-"""What an analysis is made of; its module says so in ``TAKES``."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

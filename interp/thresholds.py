@@ -10,6 +10,11 @@ PLACEBO = 0.05
 """Share of answers that a placebo may give by the same rule."""
 FITTED = 0.99
 """Accuracy on what was trained below which nothing is concluded."""
+RECITES = 0.50
+"""Accuracy on unseen data at or below which a fitted model recites."""
+
+NEITHER = 0.20
+"""Share of a candidate rule up to which a reciting model does not follow it."""
 
 
 def followed(share: Interval) -> bool:

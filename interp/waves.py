@@ -144,3 +144,20 @@ def check_table(T: Tensor, p: int) -> None:
     """
     if T.shape[0] != p * p:
         raise UserError(f"expected all p² = {p * p} inputs, got {T.shape[0]}: pass task.all_inputs()")
+
+
+def power_spectrum(W: Float[Tensor, "p d"]) -> Float[Tensor, " frequency"]:
+    """Share of each frequency in the variation of the rows of W: e_k = ‖F_{2k−1}W‖² + ‖F_{2k}W‖², divided by Σ_k e_k.
+
+    Rows are inputs 0 … p − 1: pass ``W_E[:p]``, without the row of "=". The constant is left out, so the shares sum to
+    1 (NaN where all rows are equal). Flat, 2/(p−1) each, for random rows. A frequency in W_E need not be used: compare
+    ``logit_variance``.
+
+    Raises:
+        UserError: W is no matrix with at least two rows.
+    """
+    if W.ndim != 2 or W.shape[0] < 2:
+        raise UserError(f"expected a matrix [p, d] with one row per number, got shape {tuple(W.shape)}: pass W_E[:p]")
+    power = (fourier_basis(W.shape[0]) @ W.double()).pow(2).sum(1)
+    folded = fold(power)[1:]
+    return folded / folded.sum()

@@ -6,12 +6,15 @@ from typing import Any
 
 
 def lazily(package: str, name: str, where: Mapping[str, str]) -> Any:
-    """The object ``name``, from the module that ``where`` names for it; for use in a package's ``__getattr__``.
+    """What a package's ``__getattr__`` gives for ``name``: a module, or the object that ``where`` names with a colon.
+
+    ``"interp.weights.condensation"`` is the module, ``"interp.subject:Subject"`` the object in it.
 
     Raises:
         AttributeError: the package has no such name.
     """
     if name not in where:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    module = import_module(where[name])
-    return module if where[name] == f"{package}.{name}" else getattr(module, name)
+    module, _, attribute = where[name].partition(":")
+    loaded = import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded

@@ -1,44 +1,29 @@
 """The arrows between packages and files, read off the import statements."""
 
 import ast
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from interp import probe
+from interp.registry import ANALYSES
 from tasks.registry import TASKS
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(file for package in ("tasks", "interp") for file in (ROOT / package).rglob("*.py"))
-ANALYSES = tuple(probe.ANALYSES)
-SHARED = (
-    "ablation",
-    "addition",
-    "angles",
-    "boxes",
-    "characters",
-    "composition",
-    "cosets",
-    "cubes",
-    "cutting",
-    "fourier",
-    "operands",
-    "patching",
-    "paths",
-    "projection",
-    "readout",
-    "restricted",
-    "roles",
-    "sequences",
-    "subnetwork",
-    "thresholds",
-    "two_matrices",
-    "walsh",
-    "waves",
-)
-"""What several analyses compute with; it keeps to the same imports."""
+DOMAINS = ("anchor", "modular", "group", "sparse_parity")
+ROOMS = (*DOMAINS, "weights", "sweeps", "report")
+MAY_ENTER = {
+    **{domain: {"weights"} for domain in DOMAINS},
+    "group": {"modular", "weights"},  # a cyclic group is a group
+    "weights": set(),
+    "sweeps": set(),  # domains through the registry
+    "report": set(),
+    "ground": set(),
+}
+"""Room of interp → the rooms it may import from, besides itself and the ground."""
+FRONT_DOORS = ("interp", "interp.probe")
+"""What may look into several rooms: the public names, and the command."""
 TASK_FILES = tuple(sorted({where.partition(":")[0].removeprefix("tasks.") for where in TASKS.values()}))
 HEAVY = ("torch", "sklearn", "transformer_lens", "plotly", "scipy")
 
@@ -126,34 +111,79 @@ def test_the_base_of_tasks_imports_nothing_of_the_house():
     assert not reaching(ROOT / "tasks" / "base.py", "tasks", "interp")
 
 
-@pytest.mark.parametrize("analysis", [*ANALYSES, *SHARED])
-def test_an_analysis_imports_at_module_level_only_what_every_analysis_may(analysis):
-    import sys
+def room(module: str) -> str:
+    """The room of interp that a module lies in; ``ground`` for files directly in the package."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else "ground"
 
-    rooms = ("result", "statistics", "subject", *SHARED)
-    allowed = {"torch", "numpy", "jaxtyping", *(f"interp.{room}" for room in rooms)}
-    for name in imports(ROOT / "interp" / f"{analysis}.py", everywhere=False):
-        top = name.partition(".")[0]
-        assert (
-            top in sys.stdlib_module_names
-            or top == "tasks"
-            or any(name == other or name.startswith(f"{other}.") for other in allowed)
-            or name == "interp"  # of "from interp import …", whose names are checked themselves
-        ), f"{analysis} imports {name}"
+
+def arrows(file: Path) -> set[str]:
+    """Modules of interp that a file imports anywhere, in functions and for type checkers too; not those it names."""
+    modules = {module_name(other) for other in FILES}
+    found: set[str] = set()
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    packages = {"interp", *(f"interp.{name}" for name in ROOMS)}
+    return {name for name in found if name in modules and name.startswith("interp")} - packages
+
+
+@pytest.mark.parametrize("file", files_under("interp"), ids=module_name)
+def test_no_domain_imports_another_and_the_ground_knows_none(file):
+    if module_name(file) in FRONT_DOORS:
+        return
+    own = room(module_name(file))
+    allowed = {own, "ground", *MAY_ENTER[own]}
+    assert {name for name in arrows(file) if room(name) not in allowed} == set()
+    assert not arrows(file) & set(FRONT_DOORS)
+
+
+def test_every_room_is_known():
+    packages = {path.name for path in (ROOT / "interp").iterdir() if (path / "__init__.py").is_file()}
+    assert packages == set(ROOMS)
+
+
+@pytest.mark.parametrize("package", ["tasks", "interp"])
+def test_no_file_is_reached_from_itself_by_imports(package):
+    """Of any kind, in functions and for type checkers too."""
+    modules = {module_name(file): file for file in files_under(package)}
+    everything = {name: _imported(file, modules) for name, file in modules.items()}
+    reached_from: dict[str, set[str]] = {}
+    for start in modules:
+        seen, ahead = set(), list(everything[start])
+        while ahead:
+            name = ahead.pop()
+            if name not in seen:
+                seen.add(name)
+                ahead += everything[name]
+        reached_from[start] = seen
+    assert [name for name in modules if name in reached_from[name]] == []
+
+
+def _imported(file: Path, modules: dict[str, Path]) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & set(modules)
+            found |= inner or {node.module}
+    # a package's public names point at its files for type checkers: they are names, and load nothing
+    lazy = {name for name, path in modules.items() if path.name == "__init__.py"}
+    return (found & set(modules)) - lazy
 
 
 @pytest.mark.parametrize("analysis", ANALYSES)
 def test_an_analysis_has_the_four_parts_of_the_contract(analysis):
-    file = ROOT / "interp" / f"{analysis}.py"
+    file = ROOT / (ANALYSES[analysis].module.replace(".", "/") + ".py")
     functions = {node.name for node in tree(file).body if isinstance(node, ast.FunctionDef)}
     assert {"analyze", "figures"} <= functions
-    named = {ast.unparse(node.target) for node in tree(file).body if isinstance(node, ast.AnnAssign)}
-    named |= {
-        ast.unparse(target) for node in tree(file).body if isinstance(node, ast.Assign) for target in node.targets
-    }
-    assert "TAKES" in named
-    results = [node for node in tree(file).body if isinstance(node, ast.ClassDef)]
-    assert any("frozen=True" in ast.unparse(d) for node in results for d in node.decorator_list)
+    assert not any(isinstance(node, ast.Assign) and "TAKES" in ast.unparse(node) for node in tree(file).body)
+    made = next(node for node in tree(file).body if isinstance(node, ast.FunctionDef) and node.name == "analyze")
+    assert [ast.unparse(decorator) for decorator in made.decorator_list] == ["ordinary_torch()"]
+    assert made.returns is not None
 
 
 @pytest.mark.parametrize(
@@ -242,8 +272,3 @@ def test_nothing_touches_global_random_state(file):
 @pytest.mark.parametrize("file", FILES, ids=module_name)
 def test_no_file_is_longer_than_four_hundred_lines(file):
     assert len(file.read_text().splitlines()) <= 400
-
-
-def test_every_package_is_named_in_the_distribution():
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert sorted(packages) == sorted({module_name(file.parent / "__init__.py") for file in FILES})

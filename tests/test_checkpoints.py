@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp import Ensemble, Subject, attention, condensation, fourier, interchange, relabelling
+from interp import Ensemble, Subject
+from interp.anchor import attention, interchange, relabelling
+from interp.modular import fourier
 from interp.probe import examine
+from interp.weights import condensation
 from tasks.training import Run
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"

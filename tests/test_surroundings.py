@@ -6,10 +6,14 @@ import json
 import pytest
 import torch
 
-from interp import contrast, dynamics, grokking, laziness, parity_dynamics
-from interp.directions import analyze as directions
-from interp.probe import ANALYSES, examine
+from interp.modular import grokking
+from interp.probe import examine
+from interp.registry import ANALYSES
+from interp.sparse_parity import parity_dynamics
 from interp.subject import Ensemble, Subject, Trajectory
+from interp.sweeps import contrast
+from interp.weights import dynamics, laziness
+from interp.weights.directions import analyze as directions
 from tasks import ModularArithmetic
 from tasks.base import UserError
 from tasks.groups import GroupComposition
@@ -96,7 +100,8 @@ def subjects() -> dict[str, Subject]:
 def cases() -> list[tuple[str, str]]:
     """Each analysis with one model that it applies to."""
     first = {"anchor": "anchor", "modular": "modular", "group": "group", "parity": "parity"}
-    chosen = {name: first[families[0]] for name, (_, families) in ANALYSES.items()}
+    of_a_subject = {name: line for name, line in ANALYSES.items() if line.takes == "subject"}
+    chosen = {name: first.get(line.tasks[0], "modular") for name, line in of_a_subject.items()}
     return sorted((chosen | {"neuron_waves": "circle"}).items())
 
 
@@ -124,7 +129,7 @@ def usual():
 def analysis(name):
     import importlib
 
-    return importlib.import_module(ANALYSES[name][0]).analyze
+    return importlib.import_module(ANALYSES[name].module).analyze
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -4,20 +4,17 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
+from interp.report.examined import Report, headline
 from tasks.training.snapshots import write_atomically
 
-if TYPE_CHECKING:
-    from interp.probe import Report
 
-
-def write_page(reports: "Sequence[Report]", path: Path) -> None:
+def write_page(reports: Sequence[Report], path: Path) -> None:
     """Write the page for these reports."""
     write_atomically(path, page(reports).encode())
 
 
-def page(reports: "Sequence[Report]") -> str:
+def page(reports: Sequence[Report]) -> str:
     """The page: a table of verdicts, then a section per subject with its numbers and figures."""
     from plotly.offline import get_plotlyjs
 
@@ -29,12 +26,12 @@ def page(reports: "Sequence[Report]") -> str:
     )
 
 
-def _title(report: "Report") -> str:
+def _title(report: Report) -> str:
     step = "" if report.subject.step is None else f", step {report.subject.step:,}"
     return html.escape(f"{report.subject.name}{step}")
 
 
-def _contents_row(index: int, report: "Report") -> str:
+def _contents_row(index: int, report: Report) -> str:
     cells = [f'<a href="#run-{index}">{_title(report)}</a>', f"<b>{html.escape(report.verdict.solution)}</b>"]
     cells += [f"{report.performance[name]:.4g}" for name in ("train_loss", "test_loss")]
     accuracies = [report.performance.get(name) for name in ("train_accuracy", "test_accuracy")]
@@ -42,9 +39,7 @@ def _contents_row(index: int, report: "Report") -> str:
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _section(index: int, report: "Report") -> str:
-    from interp.probe import headline
-
+def _section(index: int, report: Report) -> str:
     rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in headline(report))
     skipped = "".join(
         f"<p>{html.escape(name)} was skipped: {html.escape(why)}.</p>" for name, why in report.skipped.items()

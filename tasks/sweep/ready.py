@@ -249,7 +249,7 @@ READY: dict[str, SweepSpec] = {
 """Name → sweep.
 
 * *anchor-gamma-depth*: Zhang et al. 2024 (arXiv 2405.05409), figure 2; learning rates are swept inside, and
-  ``interp.phases.best_over`` takes the best of them for each rule.
+  ``interp.sweeps.phases.best_over`` takes the best of them for each rule.
 * *anchor-gamma-decay*: Zhang et al. 2025 (arXiv 2501.08537), its grid on the two-layer model; neither (3,4) nor (4,3)
   is trained, as in the small form *-unseen-small*. The other small form keeps the taught exception, so that it has both
   solutions.

@@ -17,18 +17,10 @@ from unittest.mock import patch
 
 import torch
 
-from interp import (
-    ablation,
-    clock_pizza,
-    condensation,
-    fourier,
-    grokking,
-    operands,
-    progress,
-    rank,
-    representation,
-)
+from interp.group import representation
+from interp.modular import ablation, clock_pizza, fourier, grokking, operands, progress
 from interp.subject import Subject, Trajectory
+from interp.weights import condensation, rank
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "modular-addition"
 ANALYSES = (fourier, progress, representation, clock_pizza, condensation, rank)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp import fourier, readout, restricted, waves
-from interp.addition import addition_table
+from interp import waves
+from interp.modular import fourier, readout, restricted
+from interp.modular.addition import addition_table
 from interp.subject import Subject
 from tasks.base import UserError
 from tasks.models.constructed import pizza

@@ -2,8 +2,10 @@
 
 import pytest
 
-from interp import condensation, fourier, plots, rank, theme
+from interp import plots, theme
+from interp.modular import fourier
 from interp.subject import Subject
+from interp.weights import condensation, rank
 from tasks.models.constructed import pizza
 from tasks.modular import ModularArithmetic
 

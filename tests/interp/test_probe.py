@@ -9,11 +9,12 @@ import pytest
 import torch
 from plotly.offline import get_plotlyjs
 
-from interp import contrast, fourier
-from interp.probe import ANALYSES, ON_REQUEST, analysis_modules, examine, main, run_folders
+from interp.modular import fourier
+from interp.probe import examine, main, run_folders
+from interp.registry import ANALYSES, ANY, Takes, analysis_modules
 from interp.report.page import page
-from interp.result import Takes
 from interp.subject import Subject
+from interp.sweeps import contrast
 from tasks.anchor import AnchorComposition
 from tasks.base import UserError
 from tasks.models.config import MLPConfig, TransformerConfig
@@ -49,8 +50,8 @@ def folder(tmp_path_factory):
 
 def test_each_task_gets_the_analyses_that_apply_to_it(addition, anchors) -> None:
     for family, report in (("modular", addition), ("anchor", anchors)):
-        expected = [name for name, (_, families) in ANALYSES.items() if family in families]
-        named = [name for name in expected if family not in ON_REQUEST.get(name, ())]
+        lines = {name: line for name, line in ANALYSES.items() if line.takes == "subject" and line.applies(family)}
+        named = [name for name, line in lines.items() if family not in line.on_request]
         assert [name for name in named if name in report.results] == list(report.results)
         assert set(named) - set(report.results) == set(report.skipped)
     assert set(addition.skipped) == {"neuron_waves"}  # of perceptrons
@@ -75,12 +76,13 @@ def test_the_json_has_the_published_keys(addition, anchors) -> None:
 
 
 def test_every_analysis_in_the_table_keeps_the_contract() -> None:
-    for module_name, families in ANALYSES.values():
-        module = __import__(module_name, fromlist=["analyze"])
-        assert module.TAKES in get_args(Takes)
+    for line in ANALYSES.values():
+        module = __import__(line.module, fromlist=["analyze"])
+        assert line.takes in get_args(Takes)
         assert callable(module.analyze)
         assert callable(module.figures)
-        assert set(families) <= set(TASKS)
+        assert line.tasks == ANY or set(line.tasks) <= set(TASKS)
+        assert set(line.on_request) <= set(TASKS)
 
 
 def test_a_module_of_ones_own_is_an_analysis_too() -> None:

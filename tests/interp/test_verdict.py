@@ -5,14 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from interp import counterfactual, fourier, interchange, neuron_waves
-from interp.angles import Doubling
-from interp.neuron_waves import Interference
+from interp.anchor import counterfactual, interchange
+from interp.anchor.relabelling import RelabellingResult
+from interp.anchor.verdict import anchor_verdict
+from interp.modular import fourier, neuron_waves
+from interp.modular.angles import Doubling
+from interp.modular.neuron_waves import Interference
+from interp.modular.verdict import modular_verdict, perceptron_verdict
 from interp.probe import examine
-from interp.relabelling import RelabellingResult
+from interp.registry import conclude
 from interp.statistics import Interval
 from interp.subject import Subject
-from interp.verdict import anchor_verdict, conclude, modular_verdict, perceptron_verdict
 from tasks.anchor import Anchor, AnchorComposition
 from tasks.models.constructed import clock, composer, lookup_table, mirror, pizza
 from tasks.models.parity_network import parity_network, parity_table
@@ -213,12 +216,15 @@ def test_the_sentence_carries_its_numbers() -> None:
         assert part in sentence
 
 
-def test_a_task_without_a_rule_is_said_to_have_none() -> None:
+def test_a_task_without_a_verdict_of_its_own_gets_the_generic_one() -> None:
     small = preset("identity", "tiny")
     run = train(small.task, small.model, small.init, replace(small.training, steps=1))[0]
     report = examine(Subject.load(run))
-    assert report.verdict.solution == "undetermined"
-    assert report.verdict.sentence == "undetermined: no solution has a rule yet for tasks of the family identity."
+    assert report.verdict.solution == "does not fit"
+    assert report.verdict.sentence.startswith("does not fit: accuracy on train ")
+    assert report.verdict.sentence.endswith(
+        "How was not asked: no verdict of its own is written for the family identity."
+    )
     assert report.subject.performance["train_loss"] == pytest.approx(run.metrics[-1]["train_loss"])
 
 

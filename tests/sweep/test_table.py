@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from interp import phases
-from interp.cells import axis, succeeded
+from interp.sweeps import phases
+from interp.sweeps.cells import axis, succeeded
 from tasks.base import UserError
 from tasks.sweep.command import Sweep, find
 from tasks.sweep.execute import run_sweep

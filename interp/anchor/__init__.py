@@ -1,0 +1,1 @@
+"""Anchor composition: how a model passes a key through two anchors."""

@@ -1,0 +1,1 @@
+"""Composition in finite groups: characters, representations, cosets."""

@@ -1,0 +1,1 @@
+"""Arithmetic mod p: waves, circuits and progress measures."""

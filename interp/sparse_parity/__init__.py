@@ -1,0 +1,1 @@
+"""Sparse parity: which bits a network reads, and when."""

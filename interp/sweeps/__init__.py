@@ -1,0 +1,1 @@
+"""What is asked of many runs: phase diagrams, small multiples, foresight, contrasts."""
