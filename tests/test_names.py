@@ -10,6 +10,9 @@ import pytest
 
 import interp
 import tasks
+import tasks.models
+import tasks.sweep
+import tasks.training
 from interp.probe import Probe
 from interp.registry import ANALYSES, MEASURES
 from tasks.lazy import lazily
@@ -40,9 +43,12 @@ def test_a_module_that_holds_a_function_of_its_own_name_is_still_the_module() ->
     assert done.stdout == "True analyze analyze\n"
 
 
-@pytest.mark.parametrize("name", sorted(set(tasks.__all__) - {"variants"}))
-def test_a_public_name_of_tasks_is_the_object_of_that_name(name) -> None:
-    assert getattr(tasks, name).__name__ == name
+@pytest.mark.parametrize(
+    "package", [tasks, tasks.models, tasks.training, tasks.sweep], ids=lambda package: package.__name__
+)
+def test_a_public_name_of_tasks_is_the_object_of_that_name(package) -> None:
+    for name in set(package.__all__) - {"variants"}:
+        assert getattr(package, name).__name__ == name
 
 
 def test_an_object_is_written_with_a_colon_and_a_module_without() -> None:

@@ -19,10 +19,10 @@ def __getattr__(name: str) -> Any:
         __name__,
         name,
         {
-            "HookedMLP": "tasks.models.hooked_mlp",
-            "HookedTransformer": "tasks.models.hooked",
-            "Initialization": "tasks.models.initialization",
-            "MLPConfig": "tasks.models.config",
-            "TransformerConfig": "tasks.models.config",
+            "HookedMLP": "tasks.models.hooked_mlp:HookedMLP",
+            "HookedTransformer": "tasks.models.hooked:HookedTransformer",
+            "Initialization": "tasks.models.initialization:Initialization",
+            "MLPConfig": "tasks.models.config:MLPConfig",
+            "TransformerConfig": "tasks.models.config:TransformerConfig",
         },
     )

@@ -15,5 +15,9 @@ def __getattr__(name: str) -> Any:
     return lazily(
         __name__,
         name,
-        {"Cell": "tasks.sweep.grid", "SweepSpec": "tasks.sweep.grid", "run_sweep": "tasks.sweep.execute"},
+        {
+            "Cell": "tasks.sweep.grid:Cell",
+            "SweepSpec": "tasks.sweep.grid:SweepSpec",
+            "run_sweep": "tasks.sweep.execute:run_sweep",
+        },
     )

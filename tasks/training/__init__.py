@@ -16,5 +16,9 @@ def __getattr__(name: str) -> Any:
     return lazily(
         __name__,
         name,
-        {"TrainingConfig": "tasks.training.config", "Run": "tasks.training.run", "train": "tasks.training.trainer"},
+        {
+            "TrainingConfig": "tasks.training.config:TrainingConfig",
+            "Run": "tasks.training.run:Run",
+            "train": "tasks.training.trainer:train",
+        },
     )

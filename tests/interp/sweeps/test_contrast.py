@@ -86,7 +86,7 @@ def test_a_name_that_leads_to_no_number_is_refused(name) -> None:
     [
         ("phases.x", "phases takes a table"),
         ("grokking.p", "grokking takes a trajectory"),
-        ("subject.step", "has none"),
+        ("subject.step", "expected a number such as rank.mean_relative_stable_rank, got 'subject.step'"),
         ("nowhere.number", "expected a number such as rank.mean_relative_stable_rank, got 'nowhere.number'"),
     ],
 )
