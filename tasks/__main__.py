@@ -13,7 +13,7 @@ import tyro
 from tasks.anchor import Anchor
 from tasks.base import Task, UserError
 from tasks.models.initialization import Initialization
-from tasks.presets import PRESETS, SIZES, Size, fitted, preset, usual_size
+from tasks.presets import PRESETS, Size, families, fitted, known, preset, sizes, usual_size
 from tasks.table import PairTable, Split
 from tasks.training.config import TrainingConfig
 
@@ -32,8 +32,8 @@ class List:
 
         names = (Column("task", no_wrap=True), Column("preset", no_wrap=True))
         table = Table(*names, "inputs", "model", "training", title="python -m tasks train TASK --preset PRESET")
-        for family in PRESETS:
-            for size in SIZES[family]:
+        for family in families():
+            for size in sizes(family):
                 p = preset(family, size)
                 t = p.training
                 table.add_row(
@@ -260,7 +260,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         match arguments:
-            case ["train", family, *rest] if family in PRESETS:
+            case ["train", family, *rest] if not family.startswith("-") and known(family):
                 command: Any = _train_parser(family, rest)
             case ["train", family, *_] if not family.startswith("-"):
                 command = partial(_families, family)  # whatever options follow
@@ -287,7 +287,7 @@ def _families(
     family: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK", help=", ".join(PRESETS))],
 ) -> None:
     """Train a model on a task; ``python -m tasks train TASK --help`` shows the options of one."""
-    raise UserError(f"expected a task among {', '.join(PRESETS)}, got {family!r}")
+    raise UserError(f"expected a task among {', '.join(families())}, got {family!r}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from tasks.modular import ModularArithmetic
 from tasks.parity import SparseParity
 from tasks.questions import ReadingComprehension, WorkingMemory
 from tasks.recall import Classification, Identity, Recitation
+from tasks.registry import joined_families
 from tasks.regression import SineRegression
 from tasks.sequence import SequenceTask
 from tasks.training.config import TrainingConfig
@@ -320,9 +321,24 @@ SIZES: dict[str, tuple[Size, ...]] = {
 }
 
 
-def usual_size(family: str) -> Size:
+def families() -> tuple[str, ...]:
+    """Names of all task families, those of other packages last."""
+    return *PRESETS, *joined_families()
+
+
+def known(family: str) -> bool:
+    """Whether there is such a family. Other packages are asked only where it is none of ours."""
+    return family in PRESETS or family in joined_families()
+
+
+def sizes(family: str) -> tuple[str, ...]:
+    """Names of a family's presets, the smallest first."""
+    return SIZES[family] if family in SIZES else tuple(joined_families()[family].presets)
+
+
+def usual_size(family: str) -> str:
     """What ``train`` takes where no preset is named: *default*, or the first there is."""
-    return "default" if "default" in SIZES[family] else SIZES[family][0]
+    return "default" if "default" in sizes(family) else sizes(family)[0]
 
 
 def preset(family: str, size: str) -> Preset:
@@ -331,8 +347,10 @@ def preset(family: str, size: str) -> Preset:
     Raises:
         UserError: no such family, or it has no such size.
     """
-    if family not in PRESETS:
-        raise UserError(f"expected a task among {', '.join(PRESETS)}, got {family!r}")
-    if size not in SIZES[family]:
-        raise UserError(f"expected a preset among {', '.join(SIZES[family])} for {family}, got {size!r}")
-    return PRESETS[family](cast(Size, size))
+    if not known(family):
+        raise UserError(f"expected a task among {', '.join(families())}, got {family!r}")
+    if size not in sizes(family):
+        raise UserError(f"expected a preset among {', '.join(sizes(family))} for {family}, got {size!r}")
+    if family in PRESETS:
+        return PRESETS[family](cast(Size, size))
+    return joined_families()[family].presets[size]

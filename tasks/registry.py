@@ -1,10 +1,15 @@
-"""Which task and model families there are, by the names that stand in a run's ``config.json``. A new one is one
-line."""
+"""Which task and model families there are, by the names that stand in a run's ``config.json``. A new one is one line.
+
+Packages of others bring task families by entry points in the group ``rulelens.tasks``: name of the family → a
+``Family``. They are read only when a name is unknown or all names are listed, so that start-up stays quick.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from tasks.base import Task, UserError, as_task
@@ -32,6 +37,38 @@ MODELS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A task family of another package.
+
+    Attributes:
+        task: its class.
+        presets: name of a size, such as ``tiny`` → ``tasks.presets.Preset``.
+    """
+
+    task: type
+    presets: Mapping[str, Any]
+
+
+@cache
+def joined_families() -> dict[str, Family]:
+    """The task families of other packages, by name.
+
+    Raises:
+        UserError: one cannot be loaded, or is no ``Family``.
+    """
+    joined: dict[str, Family] = {}
+    for point in entry_points(group="rulelens.tasks"):
+        try:
+            family = point.load()
+        except Exception as error:
+            raise UserError(f"expected {point.value} of the entry point {point.name}: {error}") from error
+        if not isinstance(family, Family):
+            raise UserError(f"expected a tasks.registry.Family at {point.value}, got {type(family).__name__}")
+        joined[point.name] = family
+    return joined
+
+
 def _load(where: str) -> Any:
     module, name = where.split(":")
     return getattr(import_module(module), name)
@@ -45,7 +82,11 @@ def _find(table: Mapping[str, Any], kind: str, name: object) -> Any:
 
 def task_class(family: str) -> Any:
     """The task class of a family."""
-    return _load(_find(TASKS, "task", family))
+    if family in TASKS:
+        return _load(TASKS[str(family)])
+    joined = joined_families()
+    _find({**TASKS, **joined}, "task", family)
+    return joined[str(family)].task
 
 
 def task_from_dict(values: Mapping[str, Any]) -> Task:
