@@ -47,16 +47,16 @@ def fitted(model: Any, task: Task) -> Any:
 
 def modular(size: Size) -> Preset:
     """Modular addition. *paper*: the mainline run of Nanda et al. 2023 (arXiv 2301.05217). *fast*: its data and its
-    model at three times its learning rate, until the test loss is below 1e-3; that is grokking, before the cleanup.
-    *explorable*, *circle*: see ``perceptron``."""
+    model at three times its learning rate, until the test loss is below 1e-5. *tiny*: the setting under which most of
+    seeds 100 to 107 end in a verdict, seven, of those tried. *explorable*, *circle*: see ``perceptron``."""
     if size in ("explorable", "circle"):
         return perceptron(size)
     if size == "tiny":
-        task = ModularArithmetic(p=23, train_fraction=0.7)
+        task = ModularArithmetic(p=59, train_fraction=0.6)
         model = TransformerConfig(
-            n_layers=1, d_model=32, n_heads=2, d_head=16, d_mlp=64, d_vocab=24, n_ctx=3, mlp_bias=True
+            n_layers=1, d_model=64, n_heads=4, d_head=16, d_mlp=256, d_vocab=60, n_ctx=3, mlp_bias=True
         )
-        training = TrainingConfig(steps=2_500, learning_rate=3e-3, snapshots=(0, 200))
+        training = TrainingConfig(steps=1_500, learning_rate=1e-2, decay="cosine", decay_to=0.0, snapshots=(0, 200))
     elif size == "default":
         task = ModularArithmetic(p=59, train_fraction=0.4)
         model = TransformerConfig(
@@ -71,7 +71,7 @@ def modular(size: Size) -> Preset:
         story = (200, 1_000, 2_000, 4_000, 6_000, 8_000, 10_000, 12_000, 16_000)
         training = TrainingConfig(steps=40_000, snapshots=story)
         if size == "fast":
-            training = TrainingConfig(steps=6_000, learning_rate=3e-3, evaluate_every=50, stop_below=1e-3)
+            training = TrainingConfig(steps=6_000, learning_rate=3e-3, evaluate_every=50, stop_below=1e-5)
     return Preset(
         task=task, model=fitted(model, task), init=Initialization(scheme="progress_measures"), training=training
     )
@@ -128,8 +128,8 @@ def group(size: Size) -> Preset:
 def anchor(size: Size) -> Preset:
     """Anchor composition. *paper*: the two-layer model of Zhang et al. 2024 (arXiv 2405.05409) as its logged runs had
     it (warm-up × 20); γ is the init scale: 0.5 large, 0.8 small, at d_model 400. *default*: a small model, half of the
-    keys and short sequences, trained until fitted; γ 0.2 is very large, 0.8 large, 2.1 small. *tiny*: symmetric at any
-    scale."""
+    keys and short sequences, trained until fitted; γ 0.2 is very large, 0.8 large, 2.1 small. *tiny*: fits
+    the taught pairs from γ = 0.5; twelve of sixteen seeds end symmetric."""
     if size == "tiny":
         task = AnchorComposition(sequence_length=4, sequences_per_pair=2_000, d_vocab=110)
         model = replace(_post_ln(d_model=32, n_ctx=4), d_mlp=64)

@@ -32,10 +32,12 @@ def singular_values(W: Float[Tensor, "d_in d_out"]) -> Float[Tensor, " rank"]:
     """The singular values of W in float64, largest first.
 
     Raises:
-        UserError: W is no matrix.
+        UserError: W is no matrix, or has entries that are no numbers.
     """
     if W.ndim != 2:
         raise UserError(f"expected a matrix [d_in, d_out], got shape {tuple(W.shape)}: pass one of linear_maps(params)")
+    if not W.isfinite().all():
+        raise UserError("expected finite weights, got NaN or infinity: has the training diverged?")
     return torch.linalg.svdvals(W.double())
 
 

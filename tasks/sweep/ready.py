@@ -8,6 +8,15 @@ from tasks.sweep.grid import SweepSpec
 
 _BOTH_UNSEEN = {"task.relabelled": (), "task.held_out": ((3, 4), (4, 3))}
 _DECAYS = (0.01, 0.03, 0.1, 0.3)
+_MOD_23 = {
+    "task.p": 23,
+    "model.d_model": 32,
+    "model.n_heads": 2,
+    "model.d_mlp": 64,
+    "training.decay": "constant",
+}
+"""Addition small enough for maps of many models: the preset *tiny* with a smaller table and network."""
+_SLOWLY = {"training.steps": 6_000, "training.learning_rate": 1e-3, "training.evaluate_every": 50}
 _FORESEEN = {"training.snapshots": (0, 100, 200, 400, 700, 1_000, 1_500, 2_500, 4_000, 6_500, 10_000, 15_000)}
 """Snapshots to foresee generalisation from, each at an evaluation."""
 
@@ -112,7 +121,7 @@ READY: dict[str, SweepSpec] = {
     "modular-decay-fraction-small": SweepSpec(
         task="modular",
         preset="tiny",
-        base={"training.steps": 6_000, "training.learning_rate": 1e-3, "training.evaluate_every": 50},
+        base={**_MOD_23, **_SLOWLY},
         axes={
             "task.train_fraction": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
             "training.weight_decay": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0),
@@ -133,7 +142,7 @@ READY: dict[str, SweepSpec] = {
     "modular-scale-decay-small": SweepSpec(
         task="modular",
         preset="tiny",
-        base={"training.steps": 6_000, "training.learning_rate": 1e-3, "training.evaluate_every": 50},
+        base={**_MOD_23, **_SLOWLY, "task.train_fraction": 0.7},
         axes={"init.gain": (0.25, 0.5, 1.0, 2.0, 4.0), "training.weight_decay": (0.1, 0.3, 1.0, 3.0)},
         seeds=(0, 1, 2),
         stack_size=15,
@@ -241,7 +250,7 @@ READY: dict[str, SweepSpec] = {
     "data-and-decay": SweepSpec(
         task="modular",
         preset="tiny",
-        base={"training.steps": 1_500},
+        base={**_MOD_23, "training.steps": 1_500, "training.learning_rate": 3e-3},
         axes={"task.train_fraction": (0.3, 0.5, 0.7, 0.9), "training.weight_decay": (0.0, 1.0)},
         seeds=(0, 1),
     ),

@@ -73,7 +73,7 @@ def test_presets_grow_from_tiny_to_paper(family):
 def test_the_fast_setting_is_the_published_problem_and_model_until_it_is_solved():
     fast, paper = preset("modular", "fast"), preset("modular", "paper")
     assert (fast.task, fast.model, fast.init) == (paper.task, paper.model, paper.init)
-    assert fast.training.stop_below == 1e-3
+    assert fast.training.stop_below == 1e-5
     assert fast.training.learning_rate == 3 * paper.training.learning_rate
     with pytest.raises(UserError, match="expected a preset among tiny, default, paper for anchor, got 'fast'"):
         preset("anchor", "fast")
