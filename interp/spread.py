@@ -1,8 +1,10 @@
-"""How numbers are spread: over few or over many, and around their mean."""
+"""How numbers are spread: over few or over many, and around their mean; and whether they are numbers at all."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from tasks.base import UserError
 
 
 def gini(x: Float[Tensor, " n"]) -> float:
@@ -23,3 +25,14 @@ def gini(x: Float[Tensor, " n"]) -> float:
 def centred(logits: Float[Tensor, "pairs element"]) -> Float[Tensor, "pairs element"]:
     """L′: the logits minus their mean over answers, in float64."""
     return logits.double() - logits.double().mean(1, keepdim=True)
+
+
+def finite(values: Tensor) -> Tensor:
+    """The values as they are: asked before a decomposition, which fails on anything else.
+
+    Raises:
+        UserError: NaN or infinity among them.
+    """
+    if not values.isfinite().all():
+        raise UserError("expected finite numbers, got NaN or infinity: has the training diverged?")
+    return values

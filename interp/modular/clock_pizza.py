@@ -34,6 +34,7 @@ from interp.modular.operands import (
     seeded_triples,
 )
 from interp.result import Result
+from interp.spread import finite
 from interp.statistics import Interval, mean
 from interp.subject import Subject
 from interp.thresholds import FITTED
@@ -105,7 +106,7 @@ def circularity(embedding: Float[Tensor, "p d"]) -> Circularity:
     p = len(embedding)
     k = torch.arange(2, p + 1) // 2  # of the basis without its constant
     waves = (fourier_basis(p)[1:] @ embedding.double()) * (1 + _TIE * k).unsqueeze(1)
-    U, S, _ = torch.linalg.svd(waves, full_matrices=False)
+    U, S, _ = torch.linalg.svd(finite(waves), full_matrices=False)
     components = U[:, :N_COMPONENTS][:, S[:N_COMPONENTS] > 1e-6 * S[0]]
     power = torch.zeros(p // 2, components.shape[1], dtype=torch.float64).index_add_(0, k - 1, components.pow(2))
     score, best = power.max(0)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.modular.addition import pair_logits
+from interp.spread import finite
 from interp.subject import Subject
 from interp.waves import fourier_basis
 from tasks.base import UserError
@@ -86,7 +87,7 @@ def directions(*tables: Float[Tensor, "p d"]) -> Float[Tensor, "d rank"]:
     """Orthonormal directions in which the rows of each table differ: singular values above a thousandth of the largest,
     tables centred."""
     rows = torch.cat([table.double() - table.double().mean(0) for table in tables])
-    _, S, V = torch.linalg.svd(rows, full_matrices=False)
+    _, S, V = torch.linalg.svd(finite(rows), full_matrices=False)
     return V[S / S[0] > 1e-3].T
 
 

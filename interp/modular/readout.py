@@ -18,7 +18,7 @@ from interp.modular.addition import AdditionTable
 from interp.modular.fourier import EXPLAINED, strongest_frequencies, sum_variance
 from interp.modular.restricted import key_directions, trig_share
 from interp.result import Result
-from interp.spread import gini
+from interp.spread import finite, gini
 from interp.waves import FrequencyBlocks, check_table, fourier_basis, frequency_waves
 from tasks.training.objective import cross_entropy
 
@@ -124,7 +124,7 @@ def polynomial_logits(
 def readout_directions(W_L: Float[Tensor, "d_mlp p"], keys: Sequence[int]) -> Float[Tensor, "d_mlp rank"]:
     """An orthonormal basis of the 2·|K| neuron directions W_L Fᵀ of the keys."""
     directions = W_L.double() @ output_waves(W_L.shape[1], keys).T
-    U, S, _ = torch.linalg.svd(directions, full_matrices=False)
+    U, S, _ = torch.linalg.svd(finite(directions), full_matrices=False)
     return U[:, 1e-10 * S.max() < S] if len(S) else U  # p/2 has no sine: a direction of zeros
 
 
@@ -171,7 +171,7 @@ def read_out(table: AdditionTable, keys: Sequence[int]) -> Readout | None:
         residual=readout_residual(table.W_L, keys),
         cosine_fits=tuple(fits.cosine.tolist()),
         sine_fits=tuple(fits.sine.tolist()),
-        singular_values=torch.linalg.svdvals(table.W_L),
+        singular_values=torch.linalg.svdvals(finite(table.W_L)),
     )
 
 

@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.result import Result
+from interp.spread import finite
 from interp.statistics import gaussian_like
 from interp.subject import Trajectory, linear_maps
 from interp.weights.condensation import cosines
@@ -52,7 +53,7 @@ def leading_order(cosine: Float[Tensor, "neuron neuron"]) -> list[int]:
 
     Neurons on one line become blocks at both ends, those on others lie between.
     """
-    vector = torch.linalg.eigh(cosine.double()).eigenvectors[:, -1]
+    vector = torch.linalg.eigh(finite(cosine).double()).eigenvectors[:, -1]
     return vector.argsort(descending=True).tolist()
 
 

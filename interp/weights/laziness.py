@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.result import Result
+from interp.spread import finite
 from interp.statistics import Interval, mean
 from interp.subject import Subject, Trajectory, weight_vector
 from interp.transitions import Transition, first
@@ -70,7 +71,7 @@ def regular_inverse(K: Float[Tensor, "n n"], ridge: float = RIDGE) -> Float[Tens
     shift = ridge * K.diagonal().mean()
     if not shift > 0:
         return torch.full_like(K, torch.nan)
-    return torch.cholesky_inverse(torch.linalg.cholesky(K + shift * torch.eye(len(K), dtype=K.dtype)))
+    return torch.cholesky_inverse(torch.linalg.cholesky(finite(K) + shift * torch.eye(len(K), dtype=K.dtype)))
 
 
 def task_difficulty(K: Float[Tensor, "n n"], y: Float[Tensor, "n d_out"], ridge: float = RIDGE) -> float:

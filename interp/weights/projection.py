@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.result import Result
+from interp.spread import finite
 from interp.statistics import permutation_p_value
 from tasks.base import generator
 
@@ -32,7 +33,7 @@ def principal_components(rows: Float[Tensor, "row d"], n: int = 2) -> Components
     NaN where all rows are equal.
     """
     X = rows.double() - rows.double().mean(0)
-    U, S, _ = torch.linalg.svd(X, full_matrices=False)
+    U, S, _ = torch.linalg.svd(finite(X), full_matrices=False)
     S = torch.where(S / rows.double().norm() > _ROUNDING, S, 0.0)
     coordinates = (U * S)[:, :n]
     largest = coordinates.gather(0, coordinates.abs().argmax(0, keepdim=True))
@@ -56,7 +57,7 @@ def covariance_eigenvalues(rows: Float[Tensor, "row d"]) -> Float[Tensor, " rank
     Divided by their sum they are the explained-variance ratios of a principal component analysis.
     """
     centred = rows.double() - rows.double().mean(0)
-    return torch.linalg.svdvals(centred).pow(2) / len(rows)
+    return torch.linalg.svdvals(finite(centred)).pow(2) / len(rows)
 
 
 def order_score(
@@ -88,7 +89,8 @@ def silhouette(points: Float[Tensor, "row d"], labels: Sequence[int]) -> float:
     """
     from sklearn.metrics import silhouette_score
 
-    distance = torch.cdist(points.double(), points.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    points = finite(points).double()
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     return float(silhouette_score(distance.numpy(), list(labels), metric="precomputed"))
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.result import Result
+from interp.spread import finite
 from interp.subject import Subject, linear_maps
 from interp.weights.projection import covariance_eigenvalues
 from tasks.anchor import AnchorComposition
@@ -36,9 +37,7 @@ def singular_values(W: Float[Tensor, "d_in d_out"]) -> Float[Tensor, " rank"]:
     """
     if W.ndim != 2:
         raise UserError(f"expected a matrix [d_in, d_out], got shape {tuple(W.shape)}: pass one of linear_maps(params)")
-    if not W.isfinite().all():
-        raise UserError("expected finite weights, got NaN or infinity: has the training diverged?")
-    return torch.linalg.svdvals(W.double())
+    return torch.linalg.svdvals(finite(W).double())
 
 
 def stable_rank(singular: Float[Tensor, " rank"]) -> float:
