@@ -74,7 +74,7 @@ def turn(path: Path) -> dict[str, tuple[float, float]]:
         whole = time.process_time() - start
         for each in patches:
             each.stop()
-        seconds[analysis.__name__.removeprefix("interp.")] = (whole - watch.seconds, whole)
+        seconds[analysis.__name__.rpartition(".")[2]] = (whole - watch.seconds, whole)
     measures, whole = zip(*seconds.values(), strict=True)
     return seconds | {"all": (sum(measures), sum(whole))}
 

@@ -8,12 +8,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.base import UserError
 from tasks.training.lock import LOCK, sole_writer
 from tasks.training.run import Run
+from tasks.training.snapshots import read_tensors
 from tasks.training.trainer import train
 
 TRAIN = """
@@ -59,10 +61,17 @@ def until_it_trains(folder: Path) -> None:
         time.sleep(0.01)
 
 
-def life(folder: Path) -> dict[str, bytes]:
-    """Contents of every file of a run folder but the lock."""
+def life(folder: Path) -> dict[str, Any]:
+    """Contents of every file of a run folder but the lock; of tensors and metadata, whose order in a file is open."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != LOCK]
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+    return {str(file.relative_to(folder)): contents(file) for file in files}
+
+
+def contents(file: Path) -> Any:
+    if file.suffix != ".safetensors":
+        return file.read_bytes()
+    tensors, metadata = read_tensors(file)
+    return {name: (value.dtype, value.tolist()) for name, value in tensors.items()}, metadata
 
 
 def test_a_folder_in_which_another_trains_is_refused(modular, tmp_path) -> None:
