@@ -16,7 +16,6 @@ from interp.result import Result
 from interp.subject import Subject
 from tasks.base import UserError
 from tasks.contract import ContractError, expect, random_states
-from tasks.models.config import MLPConfig
 from tasks.training.snapshots import checksum
 
 SAME = 1e-4
@@ -149,23 +148,11 @@ CHECKS: dict[str, Callable[[ModuleType, Subject, Any], None]] = {
 def permuted_neurons(subject: Subject) -> dict[str, Any]:
     """The parameters with the neurons of every hidden layer in reversed order, which computes the same."""
     params = dict(subject.params)
-    if isinstance(subject.config, MLPConfig):
-        n = len(subject.config.d_hidden)
-        for layer in range(n):
-            after = f"layers.{layer + 1}.W_in" if layer + 1 < n else None
-            params[f"layers.{layer}.W_in"] = params[f"layers.{layer}.W_in"].flip(1)
-            if f"layers.{layer}.b_in" in params:
-                params[f"layers.{layer}.b_in"] = params[f"layers.{layer}.b_in"].flip(0)
-            if after is not None:
-                params[after] = params[after].flip(0)
-        reads_last = "unembed.W_out" if "unembed.W_out" in params else "unembed.W_U"
-        params[reads_last] = params[reads_last].flip(0)
-        return params
-    for name in list(params):
-        if name.endswith("mlp.W_in"):
-            params[name] = params[name].flip(1)
-        elif name.endswith("mlp.b_in") or name.endswith("mlp.W_out"):
-            params[name] = params[name].flip(0)
+    for layer in subject.config.neurons:
+        params[layer.W_in] = params[layer.W_in].flip(1)
+        params[layer.W_out] = params[layer.W_out].flip(0)
+        if layer.b_in in params:
+            params[layer.b_in] = params[layer.b_in].flip(0)
     return params
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from interp import theme
+from interp.statistics import Interval
 
 Number = float | int
 
@@ -153,6 +154,17 @@ def scatter(traces: Sequence[Mapping[str, Any]], *, title: str, x: str, y: str, 
         height=560, width=760, legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}
     )
     return figure
+
+
+def error_bars(intervals: Sequence[Interval | None], **style: Any) -> dict[str, Any]:
+    """Between the ends of each interval, as plotly wants them; none where there is no interval."""
+    up, down = [], []
+    for interval in intervals:
+        value = 0.0 if interval is None else interval.value
+        low, high = (value, value) if interval is None else interval.ends
+        up.append(high - value)
+        down.append(value - low)
+    return {"type": "data", "array": up, "arrayminus": down, **style}
 
 
 def _finished(

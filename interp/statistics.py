@@ -75,10 +75,45 @@ def mean(
         return Interval(value=value, low=math.nan, high=math.nan, n=len(values), n_units=n_units, method="none")
     # units with equal sums and counts are alike: draw how many of each kind, not each unit
     kinds, sizes = np.unique(np.stack([sums, counts]), axis=1, return_counts=True)
-    drawn = generator(seed, "bootstrap").multinomial(n_units, sizes / n_units, size=N_RESAMPLES)
-    resampled = (drawn @ kinds[0]) / (drawn @ kinds[1])
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value=value, low=float(low), high=float(high), n=len(values), n_units=n_units, method="bootstrap")
+    draws = resamples(n_units, seed, sizes)
+    resampled = (draws @ kinds[0]) / (draws @ kinds[1])
+    ends = ((1 - level) / 2, (1 + level) / 2)
+    return percentiles(value, resampled, n=len(values), n_units=n_units, ends=ends)
+
+
+def resamples(
+    n_units: int, seed: int = 0, sizes: Int[np.ndarray, " kind"] | None = None
+) -> Float[np.ndarray, "resample kind"]:
+    """How often each unit is drawn in each of 2,000 resamples of all units with replacement.
+
+    Args:
+        n_units: how many there are.
+        seed: of the draws.
+        sizes: of kinds of units that are alike, which are then counted together; ``None``: each unit is its own kind.
+    """
+    shares = [1 / n_units] * n_units if sizes is None else sizes / n_units
+    return generator(seed, "bootstrap").multinomial(n_units, shares, size=N_RESAMPLES).astype(float)
+
+
+def percentiles(
+    value: float,
+    resampled: Float[np.ndarray, " resample"],
+    *,
+    n: int,
+    n_units: int,
+    ends: tuple[float, float] = (0.025, 0.975),
+    rounding: float = 0.0,
+) -> Interval:
+    """The estimate with the percentile interval of what the resamples give; those without a value are left out.
+
+    ``ends`` are the quantiles that bound the interval. Resamples that differ by no more than ``rounding`` have no
+    spread, and give no interval.
+    """
+    there = resampled[np.isfinite(resampled)]
+    if not math.isfinite(value) or not len(there) or np.ptp(there) <= rounding:
+        return Interval(value=value, low=math.nan, high=math.nan, n=n, n_units=n_units, method="none")
+    low, high = np.quantile(there, ends)
+    return Interval(value=value, low=float(low), high=float(high), n=n, n_units=n_units, method="bootstrap")
 
 
 def share(

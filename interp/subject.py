@@ -6,7 +6,7 @@ go through its tap. transformer-lens is loaded only when a model object is asked
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from interp.statistics import random_weights
 from tasks.base import Task, UserError, as_task
-from tasks.models.config import Layout, MLPConfig
-from tasks.registry import model_family
+from tasks.models.config import Layout
+from tasks.models.family import Tap, untapped
+from tasks.registry import hooked_model, model_family
 from tasks.surroundings import ordinary, ordinary_torch
 from tasks.training.objective import performance
 from tasks.training.run import Run
@@ -136,12 +137,7 @@ class Subject:
     @ordinary_torch()
     def model(self) -> "HookedTransformer | HookedMLP":
         """The model with its hooks, on CPU, in eval mode."""
-        from tasks.models.hooked import HookedTransformer
-        from tasks.models.hooked_mlp import HookedMLP
-
-        if isinstance(self.config, MLPConfig):
-            return HookedMLP(self.config, self.params)
-        return HookedTransformer(self.config, self.params)
+        return hooked_model(self.config, self.params)
 
     def with_params(self, params: Mapping[str, Float[Tensor, "..."]], name: str | None = None) -> "Subject":
         """The same task and architecture with other weights."""
@@ -175,7 +171,6 @@ class Subject:
         """
         if inputs.shape[1] != self.task.n_ctx:
             raise UserError(f"expected inputs of {self.task.n_ctx} tokens, got {inputs.shape[1]}")
-        params = {name: value.unsqueeze(0) for name, value in self.params.items()}
         edits = edits or {}
         unseen = {*names, *edits}
         kept: dict[str, list[Tensor]] = {name: [] for name in names}
@@ -188,16 +183,57 @@ class Subject:
                 kept[name].append(value[0])
             return value
 
-        family, at = model_family(self.config), self.task.answer_position
-        chunks = [inputs] if edits else inputs.split(_CHUNK)  # an edit may depend on which examples it is shown
-        how: dict[str, Any] = {"tap": tap} if unseen else {"answer_position": at}
-        logits = []
-        for chunk in chunks:
-            shown = family.forward(params, chunk[None], self.config, **how)[0]
-            logits.append(shown[:, at if shown.shape[1] > 1 else 0])  # one: computed there alone, or once per input
+        # an edit may depend on which examples it is shown: it sees all of them at once
+        size = max(len(inputs), 1) if edits else _CHUNK
+        see = partial(self.forward, tap=tap if unseen else untapped)
+        logits = in_chunks(see, inputs, size=size)
         if unseen:
             raise UserError(f"expected names of activations, the model has no {', '.join(sorted(unseen))}")
-        return torch.cat(logits), {name: torch.cat(parts) for name, parts in kept.items()}
+        return logits, {name: torch.cat(parts) for name, parts in kept.items()}
+
+    def forward(
+        self,
+        inputs: Int[Tensor, "example pos"] | Float[Tensor, "example *pos d_input"],
+        *,
+        params: Mapping[str, Float[Tensor, "..."]] | None = None,
+        tap: Tap = untapped,
+        prepared: Any = None,
+    ) -> Float[Tensor, "example d_vocab_out"]:
+        """Logits at the answer position, of all inputs at once, with gradients where they are wanted.
+
+        Args:
+            inputs: what the model reads.
+            params: other weights of the same architecture; ``None``: its own.
+            tap: sees each activation [1, example, …], and what it returns takes its place.
+            prepared: what ``model_family(config).prepare`` gave, of a shortcut that some families have.
+        """
+        own = self.params if params is None else params
+        stack = {name: value.unsqueeze(0) for name, value in own.items()}
+        at = self.task.answer_position
+        # with nobody looking, only the answer's position is computed
+        asked = at if tap is untapped else None
+        run = model_family(self.config).forward
+        shown = run(stack, inputs[None], self.config, tap=tap, answer_position=asked, prepared=prepared)[0]
+        # a perceptron answers once per input, and an edit may have left one position
+        return shown[:, at if shown.shape[1] > 1 else 0]
+
+    @property
+    def unembedding(self) -> tuple[Float[Tensor, "d_model d_vocab_out"], Float[Tensor, " d_vocab_out"]]:
+        """W_U and b_U: a tied W_U is W_Eᵀ, a missing b_U zero."""
+        n_answers = self.config.d_out
+        tied = "unembed.W_U" not in self.params
+        W_U = self.params["embed.W_E"].T[:, :n_answers] if tied else self.params["unembed.W_U"]
+        return W_U, self.params.get("unembed.b_U", W_U.new_zeros(W_U.shape[1]))
+
+    def readout(self, dtype: torch.dtype | None = None) -> Float[Tensor, "neuron d_vocab_out"]:
+        """What each neuron of the last hidden layer adds to the logits when it is 1; W_U where there are no neurons.
+
+        LayerNorms after them are left out.
+        """
+        W_U = self.unembedding[0].to(dtype or self.unembedding[0].dtype)
+        if not self.config.neurons or self.config.neurons[-1].W_out == "unembed.W_U":
+            return W_U
+        return self.params[self.config.neurons[-1].W_out].to(W_U.dtype) @ W_U
 
     def answers(self, inputs: Int[Tensor, "example pos"]) -> Int[Tensor, " example"]:
         """The answer with the largest logit; where one logit stands for two answers, whether it is above 0."""
@@ -214,6 +250,19 @@ class Subject:
         for name, examples in self.task.evaluation_sets().items():
             measured |= performance(self.logits(examples.inputs), examples.targets, examples.rules, name)
         return measured
+
+
+def in_chunks(compute: Callable[..., Tensor], *inputs: Tensor, size: int = _CHUNK, dim: int = 0) -> Tensor:
+    """What ``compute`` gives on some examples after the others, joined along ``dim``: so much memory as one part takes.
+
+    Args:
+        compute: takes as many tensors as there are inputs.
+        inputs: tensors of equal length.
+        size: examples of a part.
+        dim: the axis of examples in what ``compute`` gives.
+    """
+    parts = zip(*(values.split(size) for values in inputs), strict=True)
+    return torch.cat([compute(*part) for part in parts], dim=dim)
 
 
 class Trajectory:

@@ -4,67 +4,35 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.lazy import lazily
 from tasks.processor import ask_for_one_order_of_sums
+from tasks.registry import FAMILIES
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what an editor completes; at run time task classes come from the registry
     from tasks import variants
-    from tasks.anchor import Anchor, AnchorComposition
     from tasks.base import Examples, Task, UserError
-    from tasks.groups import GroupComposition
-    from tasks.intervals import AnchorIntervals
-    from tasks.memory_reasoning import MemoryReasoning
-    from tasks.modular import ModularArithmetic
-    from tasks.parity import SparseParity
-    from tasks.questions import ReadingComprehension, WorkingMemory
-    from tasks.recall import Classification, Identity, Recitation
-    from tasks.regression import SineRegression
+    from tasks.families.anchor import Anchor, AnchorComposition
+    from tasks.families.group import GroupComposition
+    from tasks.families.intervals import AnchorIntervals
+    from tasks.families.memory_reasoning import MemoryReasoning
+    from tasks.families.modular import ModularArithmetic
+    from tasks.families.parity import SparseParity
+    from tasks.families.questions import ReadingComprehension, WorkingMemory
+    from tasks.families.recall import Classification, Identity, Recitation
+    from tasks.families.regression import SineRegression
     from tasks.sequence import SequenceTask
 
-__all__ = [
-    "Anchor",
-    "AnchorComposition",
-    "AnchorIntervals",
-    "Classification",
-    "Examples",
-    "GroupComposition",
-    "Identity",
-    "MemoryReasoning",
-    "ModularArithmetic",
-    "ReadingComprehension",
-    "Recitation",
-    "SequenceTask",
-    "SineRegression",
-    "SparseParity",
-    "Task",
-    "UserError",
-    "WorkingMemory",
-    "variants",
-]
+_WHERE = {
+    "Anchor": "tasks.families.anchor:Anchor",
+    "Examples": "tasks.base:Examples",
+    "SequenceTask": "tasks.sequence:SequenceTask",
+    "Task": "tasks.base:Task",
+    "UserError": "tasks.base:UserError",
+    "variants": "tasks.variants",
+    **{line.task.partition(":")[2]: line.task for line in FAMILIES.values() if isinstance(line.task, str)},
+}
+__all__ = sorted(_WHERE)  # pyright: ignore[reportUnsupportedDunderAll]
 
 ask_for_one_order_of_sums()
 
 
 def __getattr__(name: str) -> Any:
-    return lazily(
-        __name__,
-        name,
-        {
-            "Anchor": "tasks.anchor:Anchor",
-            "AnchorComposition": "tasks.anchor:AnchorComposition",
-            "AnchorIntervals": "tasks.intervals:AnchorIntervals",
-            "Classification": "tasks.recall:Classification",
-            "Examples": "tasks.base:Examples",
-            "GroupComposition": "tasks.groups:GroupComposition",
-            "Identity": "tasks.recall:Identity",
-            "MemoryReasoning": "tasks.memory_reasoning:MemoryReasoning",
-            "ModularArithmetic": "tasks.modular:ModularArithmetic",
-            "ReadingComprehension": "tasks.questions:ReadingComprehension",
-            "Recitation": "tasks.recall:Recitation",
-            "SequenceTask": "tasks.sequence:SequenceTask",
-            "SineRegression": "tasks.regression:SineRegression",
-            "SparseParity": "tasks.parity:SparseParity",
-            "Task": "tasks.base:Task",
-            "UserError": "tasks.base:UserError",
-            "WorkingMemory": "tasks.questions:WorkingMemory",
-            "variants": "tasks.variants",
-        },
-    )
+    return lazily(__name__, name, _WHERE)

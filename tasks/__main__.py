@@ -10,15 +10,17 @@ from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import tyro
 
-from tasks.anchor import Anchor
 from tasks.base import Task, UserError
+from tasks.families.anchor import Anchor
+from tasks.models.config import ModelConfig
 from tasks.models.initialization import Initialization
-from tasks.presets import PRESETS, Size, families, fitted, known, preset, sizes, usual_size
+from tasks.presets import preset, sizes, usual_size
+from tasks.registry import FAMILIES, families, known
 from tasks.table import PairTable, Split
 from tasks.training.config import TrainingConfig
 
 AnyTask = TypeVar("AnyTask", bound=Task)
-AnyModel = TypeVar("AnyModel")
+AnyModel = TypeVar("AnyModel", bound=ModelConfig)
 _SIZES = ("n_layers", "d_model", "n_heads", "d_head", "d_mlp", "d_hidden", "d_embed")
 
 
@@ -94,7 +96,7 @@ class Train(Generic[AnyTask, AnyModel]):
     training: TrainingConfig
     out: Path
     """Run folder; with several seeds, the folder of their run folders."""
-    preset: Size = "default"
+    preset: str = "default"
     """Where every option not given comes from: tiny (seconds to a minute), default (minutes), fast (the published
     problem, solved soonest), paper (the published setting), explorable (perceptrons of modular addition and of sparse
     parity), circle (five neurons). python -m tasks list shows which a task has."""
@@ -136,7 +138,7 @@ class Train(Generic[AnyTask, AnyModel]):
         with _Progress(self.training.steps, self.quiet) as progress:
             runs = train(
                 self.task,
-                fitted(self.model, self.task),
+                self.model.for_task(self.task),
                 self.init,
                 self.training,
                 seeds=self.seeds,
@@ -248,7 +250,7 @@ def _train_parser(family: str, arguments: list[str]) -> Train[Any, Any]:
         registry=_option_types(),
         config=(tyro.conf.HelptextFromCommentsOff,),  # reading comments takes a tenth of a second
     )
-    model = fitted(parsed.model, parsed.task)
+    model = parsed.model.for_task(parsed.task)
     for name in ("d_vocab", "d_vocab_out", "n_ctx"):
         if getattr(parsed.model, name) not in (getattr(base.model, name), getattr(model, name)):
             raise UserError(f"--model.{name.replace('_', '-')} follows the task: leave it out")
@@ -284,7 +286,7 @@ def main() -> None:
 
 
 def _families(
-    family: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK", help=", ".join(PRESETS))],
+    family: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK", help=", ".join(FAMILIES))],
 ) -> None:
     """Train a model on a task; ``python -m tasks train TASK --help`` shows the options of one."""
     raise UserError(f"expected a task among {', '.join(families())}, got {family!r}")

@@ -1,7 +1,10 @@
-"""Which task and model families there are, by the names that stand in a run's ``config.json``. A new one is one line.
+"""Every task family and every model family, a line each, by the names that stand in a run's ``config.json``.
 
-Packages of others bring task families by entry points in the group ``rulelens.tasks``: name of the family → a
-``Family``. They are read only when a name is unknown or all names are listed, so that start-up stays quick.
+What reads it: ``tasks``' public names, ``python -m tasks list`` and ``train``, sweeps, ``python -m interp.probe`` and
+the tests. A new family is one line here and its file.
+
+Packages of others join by entry points in the group ``rulelens.tasks``: name of the family → a ``Family``. They are
+read only when a name is unknown or all names are listed, so that start-up stays quick.
 """
 
 import json
@@ -17,37 +20,92 @@ from tasks.base import Task, UserError, as_task
 if TYPE_CHECKING:
     from tasks.models.family import ModelFamily
 
-TASKS = {
-    "anchor": "tasks.anchor:AnchorComposition",
-    "classification": "tasks.recall:Classification",
-    "group": "tasks.groups:GroupComposition",
-    "identity": "tasks.recall:Identity",
-    "intervals": "tasks.intervals:AnchorIntervals",
-    "memory_reasoning": "tasks.memory_reasoning:MemoryReasoning",
-    "modular": "tasks.modular:ModularArithmetic",
-    "parity": "tasks.parity:SparseParity",
-    "reading": "tasks.questions:ReadingComprehension",
-    "recitation": "tasks.recall:Recitation",
-    "regression": "tasks.regression:SineRegression",
-    "working_memory": "tasks.questions:WorkingMemory",
-}
-MODELS = {
-    "mlp": ("tasks.models.config:MLPConfig", "tasks.models.mlp:MLP"),
-    "transformer": ("tasks.models.config:TransformerConfig", "tasks.models.transformer:Transformer"),
-}
+
+@dataclass(frozen=True)
+class Family:
+    """A task family.
+
+    Attributes:
+        task: its class, or where that stands: ``module:Class``.
+        presets: name of a size, such as ``tiny`` → ``tasks.presets.Preset``, smallest first; or where that table
+            stands; ``None``: a small network for the default task.
+    """
+
+    task: str | type
+    presets: str | Mapping[str, Any] | None = None
+
+    def task_class(self) -> Any:
+        """The class itself."""
+        return _load(self.task) if isinstance(self.task, str) else self.task
+
+    def preset_table(self) -> Mapping[str, Any]:
+        """The presets themselves."""
+        if self.presets is None:
+            return _load("tasks.presets.any_task:presets")(self.task_class())
+        return _load(self.presets) if isinstance(self.presets, str) else self.presets
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-    """A task family of another package.
+class ModelLine:
+    """A model family: where its configuration, its five functions and its hooked model stand."""
 
-    Attributes:
-        task: its class.
-        presets: name of a size, such as ``tiny`` → ``tasks.presets.Preset``.
+    config: str
+    family: str
+    hooked: str
+
+
+_ALIKE = "tasks.presets.anchor_functions"
+
+FAMILIES = {
+    "anchor": Family("tasks.families.anchor:AnchorComposition", "tasks.presets.anchor:PRESETS"),
+    "classification": Family("tasks.families.recall:Classification", f"{_ALIKE}:CLASSIFICATION"),
+    "identity": Family("tasks.families.recall:Identity", f"{_ALIKE}:IDENTITY"),
+    "intervals": Family("tasks.families.intervals:AnchorIntervals", f"{_ALIKE}:INTERVALS"),
+    "reading": Family("tasks.families.questions:ReadingComprehension", f"{_ALIKE}:READING"),
+    "recitation": Family("tasks.families.recall:Recitation", f"{_ALIKE}:RECITATION"),
+    "working_memory": Family("tasks.families.questions:WorkingMemory", f"{_ALIKE}:WORKING_MEMORY"),
+    "group": Family("tasks.families.group:GroupComposition", "tasks.presets.group:PRESETS"),
+    "memory_reasoning": Family(
+        "tasks.families.memory_reasoning:MemoryReasoning", "tasks.presets.memory_reasoning:PRESETS"
+    ),
+    "modular": Family("tasks.families.modular:ModularArithmetic", "tasks.presets.modular:PRESETS"),
+    "parity": Family("tasks.families.parity:SparseParity", "tasks.presets.parity:PRESETS"),
+    "regression": Family("tasks.families.regression:SineRegression", "tasks.presets.regression:PRESETS"),
+}
+"""Name → family, in the order in which they are listed."""
+MODELS = {
+    "mlp": ModelLine(
+        config="tasks.models.config:MLPConfig",
+        family="tasks.models.mlp:MLP",
+        hooked="tasks.models.hooked_mlp:HookedMLP",
+    ),
+    "transformer": ModelLine(
+        config="tasks.models.config:TransformerConfig",
+        family="tasks.models.transformer:Transformer",
+        hooked="tasks.models.hooked:HookedTransformer",
+    ),
+}
+
+
+def families() -> tuple[str, ...]:
+    """Names of all task families, those of other packages last."""
+    return *FAMILIES, *joined_families()
+
+
+def known(name: str) -> bool:
+    """Whether there is such a task family. Other packages are asked only where it is none of ours."""
+    return name in FAMILIES or name in joined_families()
+
+
+def family(name: object) -> Family:
+    """The task family of this name.
+
+    Raises:
+        UserError: there is none.
     """
-
-    task: type
-    presets: Mapping[str, Any]
+    if name in FAMILIES:
+        return FAMILIES[str(name)]
+    return _find({**FAMILIES, **joined_families()}, "task", name)
 
 
 @cache
@@ -60,12 +118,12 @@ def joined_families() -> dict[str, Family]:
     joined: dict[str, Family] = {}
     for point in entry_points(group="rulelens.tasks"):
         try:
-            family = point.load()
+            line = point.load()
         except Exception as error:
             raise UserError(f"expected {point.value} of the entry point {point.name}: {error}") from error
-        if not isinstance(family, Family):
-            raise UserError(f"expected a tasks.registry.Family at {point.value}, got {type(family).__name__}")
-        joined[point.name] = family
+        if not isinstance(line, Family):
+            raise UserError(f"expected a tasks.registry.Family at {point.value}, got {type(line).__name__}")
+        joined[point.name] = line
     return joined
 
 
@@ -80,13 +138,9 @@ def _find(table: Mapping[str, Any], kind: str, name: object) -> Any:
     return table[str(name)]
 
 
-def task_class(family: str) -> Any:
+def task_class(name: object) -> Any:
     """The task class of a family."""
-    if family in TASKS:
-        return _load(TASKS[str(family)])
-    joined = joined_families()
-    _find({**TASKS, **joined}, "task", family)
-    return joined[str(family)].task
+    return family(name).task_class()
 
 
 def task_from_dict(values: Mapping[str, Any]) -> Task:
@@ -130,8 +184,8 @@ def task_to_dict(task: Task) -> dict[str, Any]:
 
 def model_config_from_dict(values: Mapping[str, Any]) -> Any:
     """The model configuration described by ``{"family": …, field: value, …}``."""
-    config_class, _ = _find(MODELS, "model", values.get("family", ""))
-    return _load(config_class).from_dict({key: value for key, value in values.items() if key != "family"})
+    line = _find(MODELS, "model", values.get("family", ""))
+    return _load(line.config).from_dict({key: value for key, value in values.items() if key != "family"})
 
 
 def model_config_to_dict(config: Any) -> dict[str, Any]:
@@ -141,12 +195,17 @@ def model_config_to_dict(config: Any) -> dict[str, Any]:
 
 def model_family(config: Any) -> "ModelFamily":
     """The functions that initialise and run models of this configuration."""
-    return _load(MODELS[_family_name(config)][1])
+    return _load(MODELS[_family_name(config)].family)
+
+
+def hooked_model(config: Any, params: Mapping[str, Any]) -> Any:
+    """The model of this configuration with these weights and its hooks."""
+    return _load(MODELS[_family_name(config)].hooked)(config, params)
 
 
 def _family_name(config: Any) -> str:
     own = f"{type(config).__module__}:{type(config).__name__}"
-    for name, (config_class, _) in MODELS.items():
-        if config_class == own:
+    for name, line in MODELS.items():
+        if line.config == own:
             return name
     raise UserError(f"expected a model configuration such as TransformerConfig, got {type(config).__name__}")

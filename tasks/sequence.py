@@ -14,7 +14,7 @@ that of the authors' later code.
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -72,20 +72,15 @@ class Draft:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceTask(Fields, ABC):
-    """A task whose sequences hold a key at a position, something written around it, and noise elsewhere.
+class KeyedSequences(Fields, ABC):
+    """Sequences with a key at one of several positions and noise elsewhere, whose answer is read at the last position.
 
     Args:
-        sequence_length: tokens of a sequence; the answer is read at the last.
+        sequence_length: tokens of a sequence.
         key_low, key_high: keys and noise are uniform on this range, both ends included.
         split_modulus: a (key, position) is unseen in training iff key mod split_modulus equals the position.
-        n_train: training sequences, drawn once with replacement, divided among the trained groups by their shares.
         d_vocab: tokens and possible answers; token 0 is never used.
         data_seed: seed of the sequences.
-
-    Raises:
-        UserError: anchors that are no tokens below the keys, answers outside the vocabulary, a sequence too short for
-            what is written, a trained group without a training sequence, or a group without a key to train or to ask.
     """
 
     family: ClassVar[str]
@@ -94,9 +89,73 @@ class SequenceTask(Fields, ABC):
     key_low: int = 20
     key_high: int = 99
     split_modulus: int = 9
-    n_train: int = 1_000
     d_vocab: int = 201
     data_seed: int = 0
+
+    @property
+    @abstractmethod
+    def positions(self) -> Sequence[int]:
+        """Where the key may stand, ascending."""
+
+    @cached_property
+    @abstractmethod
+    def _train_set(self) -> Examples:
+        """All training sequences."""
+
+    @property
+    def keys(self) -> Int[np.ndarray, " key"]:
+        """Every key."""
+        return np.arange(self.key_low, self.key_high + 1)
+
+    @property
+    def d_vocab_out(self) -> int:
+        """As many answers as tokens."""
+        return self.d_vocab
+
+    @property
+    def n_ctx(self) -> int:
+        """Length of a sequence."""
+        return self.sequence_length
+
+    @property
+    def answer_position(self) -> int:
+        """The last position."""
+        return self.sequence_length - 1
+
+    def one_side(self, side: Keys, keys: Iterable[int]) -> Int[np.ndarray, "combination 2"]:
+        """Every (key, key position) of these keys on one side of the split, ordered by position, then key."""
+        unseen = side == "unseen"
+        chosen = [(x, at) for at in self.positions for x in keys if (x % self.split_modulus == at) == unseen]
+        return np.array(chosen, dtype=np.int64).reshape(-1, 2)
+
+    def noise(self, n: int, rng: np.random.Generator) -> Int[np.ndarray, "n pos"]:
+        """Sequences of keys drawn at random, to be written into."""
+        return rng.integers(self.key_low, self.key_high + 1, size=(n, self.sequence_length))
+
+    def train_set(self) -> Examples:
+        """All training sequences: a fixed set, drawn once with replacement."""
+        return self._train_set
+
+    def split_tensors(self) -> dict[str, Tensor]:
+        """The seed, and for each position a key may have which keys are seen there; never the sequences."""
+        seen = self.keys % self.split_modulus != np.array(self.positions)[:, None]
+        return {"seen": as_tensor(seen), "data_seed": as_tensor(np.array([self.data_seed]))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceTask(KeyedSequences):
+    """A task that says which groups of sequences it has and what it writes into them.
+
+    Args:
+        n_train: training sequences, drawn once with replacement, divided among the trained groups by their shares.
+        sequence_length, key_low, key_high, split_modulus, d_vocab, data_seed: see ``KeyedSequences``.
+
+    Raises:
+        UserError: anchors that are no tokens below the keys, answers outside the vocabulary, a sequence too short for
+            what is written, a trained group without a training sequence, or a group without a key to train or to ask.
+    """
+
+    n_train: int = 1_000
 
     def __post_init__(self) -> None:
         if not self.key_low <= self.key_high:
@@ -130,11 +189,6 @@ class SequenceTask(Fields, ABC):
     def anchor_tokens(self) -> tuple[int, ...]:
         """The tokens that are anchors."""
 
-    @property
-    @abstractmethod
-    def positions(self) -> Sequence[int]:
-        """Where the key may stand, ascending."""
-
     @abstractmethod
     def write(self, group: Group, draft: Draft) -> Written:
         """Write into the draft what makes it sequences of this group; the answers to them."""
@@ -149,33 +203,15 @@ class SequenceTask(Fields, ABC):
         """The least and the greatest answer: keys, unless the task says otherwise."""
         return self.key_low, self.key_high
 
-    @property
-    def d_vocab_out(self) -> int:
-        """As many answers as tokens."""
-        return self.d_vocab
-
-    @property
-    def n_ctx(self) -> int:
-        """Length of a sequence."""
-        return self.sequence_length
-
-    @property
-    def answer_position(self) -> int:
-        """The last position."""
-        return self.sequence_length - 1
-
     def combinations(self, group: Group, keys: Keys) -> Int[np.ndarray, "combination 2"]:
         """Every (key, key position) of a group on one side of the split, ordered by position, then key."""
-        every = range(self.key_low, self.key_high + 1) if group.keys is None else group.keys
-        unseen = keys == "unseen"
-        chosen = [(x, at) for at in self.positions for x in every if (x % self.split_modulus == at) == unseen]
-        return np.array(chosen, dtype=np.int64).reshape(-1, 2)
+        return self.one_side(keys, self.keys.tolist() if group.keys is None else group.keys)
 
     def examples(
         self, group: Group, keys: Int[np.ndarray, " n"], at: Int[np.ndarray, " n"], rng: np.random.Generator
     ) -> Examples:
         """Sequences of a group with these keys at these positions, all else drawn from ``rng``."""
-        tokens = rng.integers(self.key_low, self.key_high + 1, size=(len(keys), self.sequence_length))
+        tokens = self.noise(len(keys), rng)
         draft = Draft(tokens=tokens, keys=keys, at=at, rng=rng)
         draft.put(at, keys)
         targets, rules = self.write(group, draft)
@@ -214,10 +250,6 @@ class SequenceTask(Fields, ABC):
             parts.append(self.examples(group, keys, at, rng))
         return joined(parts)
 
-    def train_set(self) -> Examples:
-        """All training sequences, group by group: a fixed set, drawn once with replacement."""
-        return self._train_set
-
     def evaluation_sets(self) -> dict[str, Examples]:
         """``train``: trained groups, seen keys. ``test``: trained groups, unseen keys. And each held-out group under
         its name, seen keys. Every (key, position) once, all else of its own."""
@@ -227,12 +259,6 @@ class SequenceTask(Fields, ABC):
             "test": joined([self.grid(group, "unseen") for group in trained]),
             **{group.name: self.grid(group, "seen") for group in self.groups if not group.trained},
         }
-
-    def split_tensors(self) -> dict[str, Tensor]:
-        """The seed, and for each position a key may have which keys are seen there; never the sequences."""
-        keys = np.arange(self.key_low, self.key_high + 1)
-        seen = keys % self.split_modulus != np.array(self.positions)[:, None]
-        return {"seen": as_tensor(seen), "data_seed": as_tensor(np.array([self.data_seed]))}
 
 
 def block_starts(n_blocks: int, width: int, room: int) -> Int[np.ndarray, "layout block"]:

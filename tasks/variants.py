@@ -4,9 +4,9 @@ What a function sets can be set on the command line, too; the options stand in i
 ``dataclasses.replace(data_complexity(5), sequences_per_pair=500)``.
 """
 
-from tasks.anchor import Anchor, AnchorComposition
 from tasks.base import UserError, generator
-from tasks.intervals import AnchorIntervals
+from tasks.families.anchor import Anchor, AnchorComposition
+from tasks.families.intervals import AnchorIntervals
 
 EXCEPTIONS = ((1, 2, 4), (1, 3, 1), (1, 4, -5), (2, 3, 5), (2, 4, -9), (3, 4, -6))
 """Unordered pairs, with the offset that data complexity teaches for both orders instead of the composition."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from interp.registry import ANALYSES
-from tasks.registry import TASKS
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(file for package in ("tasks", "interp") for file in (ROOT / package).rglob("*.py"))
@@ -24,7 +23,7 @@ MAY_ENTER = {
 """Room of interp → the rooms it may import from, besides itself and the ground."""
 FRONT_DOORS = ("interp", "interp.probe")
 """What may look into several rooms: the public names, and the command."""
-TASK_FILES = tuple(sorted({where.partition(":")[0].removeprefix("tasks.") for where in TASKS.values()}))
+TASK_FILES = tuple(sorted(path.stem for path in (ROOT / "tasks" / "families").glob("[!_]*.py")))
 HEAVY = ("torch", "sklearn", "transformer_lens", "plotly", "scipy")
 
 
@@ -48,7 +47,7 @@ def imports(file: Path, *, everywhere: bool = True) -> set[str]:
             assert node.module
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and everywhere:
-            # a module named in a table, to be loaded later: "tasks.anchor:AnchorComposition"
+            # a module named in a table, to be loaded later: "tasks.families.anchor:AnchorComposition"
             name = node.value.partition(":")[0]
             if name.startswith(("tasks.", "interp.")) and (ROOT / name.replace(".", "/")).with_suffix(".py").exists():
                 found.add(name)
@@ -95,16 +94,15 @@ def test_models_know_neither_training_nor_sweeps(file):
 
 @pytest.mark.parametrize("file", files_under("tasks.training"), ids=module_name)
 def test_training_knows_neither_sweeps_nor_any_one_task(file):
-    assert not reaching(file, "tasks.sweep", "tasks.presets", *(f"tasks.{task}" for task in TASK_FILES))
+    assert not reaching(file, "tasks.sweep", "tasks.presets", "tasks.families")
 
 
 @pytest.mark.parametrize("task", TASK_FILES)
 def test_a_task_file_imports_only_what_tasks_are_made_of(task):
-    own = reaching(ROOT / "tasks" / f"{task}.py", "tasks")
+    own = reaching(ROOT / "tasks" / "families" / f"{task}.py", "tasks")
     assert own
-    assert {
-        name for name in own if not f"{name}.".startswith(("tasks.base.", "tasks.sequence.", "tasks.table."))
-    } == set()
+    made_of = tuple(f"tasks.{name}." for name in ("base", "finite_groups", "sample", "sequence", "table"))
+    assert {name for name in own if not f"{name}.".startswith(made_of)} == set()
 
 
 def test_the_base_of_tasks_imports_nothing_of_the_house():

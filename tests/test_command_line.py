@@ -11,8 +11,9 @@ import pytest
 
 from interp import probe
 from tasks import __main__ as command_line
-from tasks.anchor import Anchor
-from tasks.presets import PRESETS, SIZES, preset
+from tasks.families.anchor import Anchor
+from tasks.presets import preset, sizes
+from tasks.registry import FAMILIES
 from tasks.training.run import Run
 
 TINY = [
@@ -198,13 +199,13 @@ def test_list_names_every_preset(tasks, capsys):
     out = capsys.readouterr().out
     rows = [line.split("│")[1:3] for line in out.splitlines() if line.startswith("│")]
     named = [(family.strip(), size.strip()) for family, size in rows if family.strip()]
-    assert named == [(family, size) for family in PRESETS for size in SIZES[family]]
+    assert named == [(family, size) for family in FAMILIES for size in sizes(family)]
 
 
-@pytest.mark.parametrize("family", [family for family in PRESETS if family not in ("anchor", "modular")])
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in ("anchor", "modular")])
 def test_every_task_trains_from_the_command_line_and_its_run_comes_back(family, tasks, tmp_path):
     short = "--training.steps 2 --training.batch-size 8 --training.snapshots 2 --quiet"
-    size = SIZES[family][0]
+    size = sizes(family)[0]
     tasks("train", family, "--preset", size, "--out", tmp_path / "run", *short.split())
     run = Run.load(tmp_path / "run")
     assert run.finished

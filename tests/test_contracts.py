@@ -18,13 +18,13 @@ from interp.result import Result
 from interp.subject import Subject
 from tasks.base import Examples, Fields, UserError, as_tensor, generator
 from tasks.contract import ContractError, check_task
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import MLPConfig
 from tasks.models.constructed import clock, mirror
 from tasks.models.initialization import Initialization, initialize
 from tasks.models.mlp import shapes
-from tasks.modular import ModularArithmetic
-from tasks.presets import PRESETS, SIZES, preset
-from tasks.registry import TASKS, model_family
+from tasks.presets import preset, sizes
+from tasks.registry import FAMILIES, model_family
 
 ADDITION = ModularArithmetic(p=13, train_fraction=0.5)
 CLOCK = Subject.of(*clock(ADDITION, (2, 3, 5)), ADDITION)
@@ -59,16 +59,16 @@ def test_an_analysis_of_ours_keeps_the_contract(name) -> None:
     check_analysis(getattr(interp, name), subject_for(name))
 
 
-@pytest.mark.parametrize("family", TASKS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_task_of_ours_keeps_the_contract(family) -> None:
-    check_task(preset(family, SIZES[family][0]).task)
+    check_task(preset(family, sizes(family)[0]).task)
 
 
-@pytest.mark.parametrize("family", PRESETS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_gets_a_sentence(family) -> None:
     from interp.registry import conclude
 
-    p = preset(family, SIZES[family][0])
+    p = preset(family, sizes(family)[0])
     params = initialize(model_family(p.model).shapes(p.model), p.model, p.init, 0)
     verdict = conclude(Subject.of(p.model, params, p.task), {})
     assert verdict.sentence.startswith(f"{verdict.solution}: ")

@@ -58,7 +58,7 @@ def test_an_entry_point_that_fails_is_one_line(run, tmp_path) -> None:
         "from importlib import metadata\n"
         "import tasks.registry as r\n"
         "r.entry_points = lambda group: [metadata.EntryPoint('broken', 'nowhere:FAMILY', group)]\n"
-        "from tasks.presets import known\n"
+        "from tasks.registry import known\n"
         "try:\n    known('broken')\nexcept Exception as error:\n    print(type(error).__name__, error)"
     )
     assert run("-c", code).stdout == (

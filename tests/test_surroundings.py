@@ -16,7 +16,7 @@ from interp.weights import dynamics, laziness
 from interp.weights.directions import analyze as directions
 from tasks import ModularArithmetic
 from tasks.base import UserError
-from tasks.groups import GroupComposition
+from tasks.families.group import GroupComposition
 from tasks.models.config import MLPConfig
 from tasks.models.hooked import HookedTransformer
 from tasks.models.initialization import Initialization, initialize

@@ -25,8 +25,8 @@ from interp.anchor.roles import ROLES, anchor_task, key_positions, positions
 from interp.result import Result
 from interp.statistics import Interval, mean
 from interp.subject import Subject
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
 from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:

@@ -3,14 +3,12 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.result import Result
-from interp.statistics import N_RESAMPLES, Interval
-from tasks.base import generator
+from interp.statistics import Interval, percentiles, resamples
 
 _ROUNDING = 1e-5  # of a float32 vector's length; what is shorter is no direction
 
@@ -104,14 +102,8 @@ def _difference(first: Float[Tensor, "2 key key"], second: Float[Tensor, "2 key 
         return totals[0] / totals[1] - totals[2] / totals[3]
 
     value = float(difference(torch.ones(1, n, dtype=torch.float64)))
-    drawn = torch.from_numpy(generator(seed, "bootstrap").multinomial(n, [1 / n] * n, size=N_RESAMPLES)).double()
-    resampled = difference(drawn)
-    resampled = resampled[resampled.isfinite()].numpy()
-    low = high = math.nan
-    if math.isfinite(value) and np.ptp(resampled) > _ROUNDING:
-        low, high = (float(end) for end in np.quantile(resampled, [0.025, 0.975]))
-    method = "none" if math.isnan(low) else "bootstrap"
-    return Interval(value=value, low=low, high=high, n=int(first[1].sum()), n_units=n, method=method)
+    resampled = difference(torch.from_numpy(resamples(n, seed)))
+    return percentiles(value, resampled.numpy(), n=int(first[1].sum()), n_units=n, rounding=_ROUNDING)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

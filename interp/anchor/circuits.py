@@ -41,9 +41,8 @@ from interp.result import Result
 from interp.statistics import Interval, mean, share
 from interp.subject import Subject
 from interp.weights.projection import principal_components, silhouette
-from tasks.anchor import AnchorComposition, Pair
 from tasks.base import UserError, as_tensor, generator
-from tasks.models.config import TransformerConfig
+from tasks.families.anchor import AnchorComposition, Pair
 from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
@@ -215,7 +214,7 @@ def analyze(
             room.
     """
     task, config = anchor_task(subject.task), subject.config
-    if not isinstance(config, TransformerConfig):
+    if not config.has_attention:
         raise UserError(f"expected a transformer, whose attention has edges, got a model with {type(config).__name__}")
     at = min(2, key_positions(task)[-1]) if key_position is None else key_position
     if at not in key_positions(task):

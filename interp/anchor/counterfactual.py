@@ -24,8 +24,8 @@ from torch import Tensor
 from interp.result import Result
 from interp.statistics import Interval, share
 from interp.subject import Subject
-from tasks.anchor import AnchorComposition, Keys, Pair
 from tasks.base import Examples, UserError
+from tasks.families.anchor import AnchorComposition, Keys, Pair
 from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:

@@ -45,8 +45,8 @@ from interp.weights.projection import (
     principal_components,
     tsne,
 )
-from tasks.anchor import AnchorComposition, Pair
 from tasks.base import generator
+from tasks.families.anchor import AnchorComposition, Pair
 from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:

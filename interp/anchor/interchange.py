@@ -50,8 +50,8 @@ from interp.result import Result
 from interp.statistics import Interval
 from interp.subject import Subject
 from interp.thresholds import FITTED, FOLLOWS, followed
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
 from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:

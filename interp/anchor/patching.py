@@ -19,8 +19,8 @@ from interp.result import Result
 from interp.statistics import Interval, share
 from interp.subject import Subject
 from interp.thresholds import FITTED
-from tasks.anchor import AnchorComposition, Pair
 from tasks.base import UserError, generator
+from tasks.families.anchor import AnchorComposition, Pair
 
 MOST = 0.50
 """Share of answers that must follow a rule where the held-out pair is put together inside: one anchor's place need not

@@ -31,8 +31,8 @@ from interp.result import Result
 from interp.statistics import Interval, share
 from interp.subject import Subject
 from interp.thresholds import FITTED, PLACEBO, followed
-from tasks.anchor import AnchorComposition, Pair
 from tasks.base import Examples, UserError
+from tasks.families.anchor import AnchorComposition, Pair
 from tasks.models.initialization import Initialization
 from tasks.surroundings import ordinary_torch
 from tasks.training.config import TrainingConfig

@@ -5,8 +5,8 @@ Mechanisms are read from sequences whose second anchor is not the last token, so
 (Zhang et al. 2024, arXiv 2405.05409, figures 3 to 5).
 """
 
-from tasks.anchor import AnchorComposition
 from tasks.base import Task, UserError
+from tasks.families.anchor import AnchorComposition
 from tasks.models.config import TransformerConfig
 
 ROLES = ("noise", "key", "first anchor", "second anchor", "last")

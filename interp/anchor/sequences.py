@@ -8,8 +8,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.anchor.roles import key_positions
-from tasks.anchor import AnchorComposition, Pair
 from tasks.base import generator
+from tasks.families.anchor import AnchorComposition, Pair
 
 
 @dataclass(frozen=True, kw_only=True)

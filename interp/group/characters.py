@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tasks.base import UserError, generator
-from tasks.groups import Group
+from tasks.finite_groups import Group
 
 TOLERANCE = 1e-8
 _DRAWS = 20

@@ -9,9 +9,10 @@ from torch import Tensor
 from interp.modular.addition import addition_of
 from interp.subject import Subject
 from tasks.base import Task, UserError
-from tasks.groups import Group, GroupComposition, named
+from tasks.families.group import GroupComposition
+from tasks.families.modular import ModularArithmetic
+from tasks.finite_groups import Group, named
 from tasks.models.config import MLPConfig
-from tasks.modular import ModularArithmetic
 
 _CHUNK = 2048
 
@@ -60,24 +61,19 @@ def composition_table(subject: Subject) -> CompositionTable:
     task = task.ordered
     inputs, at = task.all_inputs(), task.answer_position
     of_a, of_b = inputs[::n, 0], inputs[:n, 1]
-    is_mlp = isinstance(config, MLPConfig)
-    W_U = params["unembed.W_U"] if "unembed.W_U" in params else params["embed.W_E"].T
-    if is_mlp:
-        operands = _read(config, params, of_a, 0), _read(config, params, of_b, 1)
-        layer = f"layers.{len(config.d_hidden) - 1}"
-        readout = params["unembed.W_out"] @ W_U if config.tied_unembedding else W_U
-    else:
+    if config.has_attention:
         operands = params["embed.W_E"][of_a], params["embed.W_E"][of_b]
-        layer = f"blocks.{config.n_layers - 1}.mlp"
-        readout = W_U if config.d_mlp is None else params[f"{layer}.W_out"] @ W_U
-    has_neurons = is_mlp or config.d_mlp is not None
-    names = [f"{layer}.hook_pre", f"{layer}.hook_post"] if has_neurons else []
+    else:
+        operands = _read(config, params, of_a, 0), _read(config, params, of_b, 1)
+    last = config.neurons[-1:]
+    names = [last[0].pre, last[0].post] if last else []
     logits, kept = [], {name: [] for name in names}
     for chunk in inputs.split(_CHUNK):
         chunk_logits, activations = subject.activations(chunk, names)
         logits.append(chunk_logits[:, :n])
         for name, value in activations.items():
-            kept[name].append(value if is_mlp else value[:, at].clone())  # the other positions are let go
+            # the other positions are let go
+            kept[name].append(value[:, at].clone() if config.has_attention else value)
     pre, post = [torch.cat(kept[name]) for name in names] or (None, None)
     return CompositionTable(
         group=group,
@@ -85,10 +81,10 @@ def composition_table(subject: Subject) -> CompositionTable:
         train=task.train_mask,
         logits=torch.cat(logits),
         operands=operands,
-        readout=readout[:, :n],
+        readout=subject.readout()[:, :n],
         pre=pre,
         post=post,
-        linear=is_mlp or config.normalization == "none",
+        linear=not config.has_attention or config.normalization == "none",
     )
 
 

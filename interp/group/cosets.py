@@ -20,7 +20,7 @@ from torch import Tensor
 
 from interp.result import Result
 from tasks.base import UserError
-from tasks.groups import Group, closure
+from tasks.finite_groups import Group, closure
 
 LARGEST_ORDER = 250
 """Of a group whose subgroups are listed: the list of S_6's takes a minute."""

@@ -44,8 +44,7 @@ from interp.modular.addition import addition_table, control_table
 from interp.result import Result
 from interp.spread import centred
 from interp.subject import Subject
-from tasks.models.config import TransformerConfig
-from tasks.modular import ModularArithmetic
+from tasks.families.modular import ModularArithmetic
 from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
@@ -225,8 +224,8 @@ def _hidden_losses(
 def _table(subject: Subject, control_seed: int | None = None) -> CompositionTable:
     """The table of the subject, or of its random weights; that of addition mod p is shared with other analyses."""
     task, config = subject.task, subject.config
-    transformer = isinstance(config, TransformerConfig) and config.normalization == "none" and config.d_mlp is not None
-    if not (transformer and isinstance(task, ModularArithmetic) and task.operation == "add" and not task.diff_vocab):
+    shared = config.has_attention and config.normalization == "none" and bool(config.neurons)
+    if not (shared and isinstance(task, ModularArithmetic) and task.operation == "add" and not task.diff_vocab):
         return composition_table(subject if control_seed is None else subject.randomized(control_seed))
     found = addition_table(subject) if control_seed is None else control_table(subject, control_seed)
     assert found.W_L is not None

@@ -14,11 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.subject import Edit, Subject
+from interp.subject import Edit, Subject, in_chunks
 from interp.waves import FrequencyBlocks, frequency_blocks
 from tasks.base import Task, UserError
-from tasks.models.config import TransformerConfig
-from tasks.modular import ModularArithmetic
+from tasks.families.modular import ModularArithmetic
 from tasks.registry import model_family
 
 _CHUNK = 2048
@@ -113,7 +112,7 @@ def one_embedding_per_number(subject: Subject) -> ModularArithmetic:
     task = addition_of(subject.task)
     if task.diff_vocab:
         raise UserError("expected one embedding per number, got diff_vocab: use representation.analyze")
-    if not isinstance(subject.config, TransformerConfig):
+    if not subject.config.has_attention:
         raise UserError("expected a transformer, got a perceptron: representation.analyze measures both")
     return task
 
@@ -146,14 +145,13 @@ def control_table(subject: Subject, seed: int) -> AdditionTable:
 
 def _table(subject: Subject, dtype: torch.dtype) -> AdditionTable:
     task, config = one_embedding_per_number(subject), subject.config
-    assert isinstance(config, TransformerConfig)
     p, at = task.p, task.answer_position
     params = {name: value.to(dtype) for name, value in subject.params.items()}
     order = _as_addition(task)
     block = f"blocks.{config.n_layers - 1}"
     names = ["blocks.0.attn.hook_pattern", f"{block}.hook_resid_pre", f"{block}.attn.hook_z"]
-    if config.d_mlp is not None:
-        names += [f"{block}.mlp.hook_pre", f"{block}.mlp.hook_post"]
+    if config.neurons:
+        names += [config.neurons[-1].pre, config.neurons[-1].post]
     cast, inputs = subject.with_params(params), task.all_inputs()[order]
     rows, tables = slice(0), {}
 
@@ -172,7 +170,7 @@ def _table(subject: Subject, dtype: torch.dtype) -> AdditionTable:
     attention, past_attention, heads, *neurons = (tables[name] for name in names)
     direct = None
     if neurons:
-        direct = params[f"{block}.mlp.W_out"].double() @ unembedding(cast, p)[0]
+        direct = cast.readout(torch.float64)[:, :p]
     return AdditionTable(
         p=p,
         inputs=inputs,
@@ -191,10 +189,9 @@ def _table(subject: Subject, dtype: torch.dtype) -> AdditionTable:
 
 
 def unembedding(subject: Subject, p: int) -> tuple[Float[Tensor, "d_model p"], Float[Tensor, " p"]]:
-    """W_U and b_U of the p numbers in float64: a tied W_U is W_Eᵀ, a missing b_U zero."""
-    params = subject.params
-    W_U = params["unembed.W_U"] if "unembed.W_U" in params else params["embed.W_E"].T
-    return W_U[:, :p].double(), params.get("unembed.b_U", torch.zeros(p))[:p].double()
+    """W_U and b_U of the p numbers in float64."""
+    W_U, b_U = subject.unembedding
+    return W_U[:, :p].double(), b_U[:p].double()
 
 
 def at_answer(subject: Subject) -> dict[str, Edit]:
@@ -210,11 +207,8 @@ def pair_logits(subject: Subject, inputs: Int[Tensor, "example pos"]) -> Float[T
 
     Equal to it up to rounding, in two thirds of the time.
     """
-    family = model_family(subject.config)
-    params = {name: value.unsqueeze(0) for name, value in subject.params.items()}
-    how: dict[str, Any] = {"answer_position": subject.task.answer_position, "prepared": family.prepare(inputs)}
-    chunks = inputs.split(_CHUNK)
-    return torch.cat([family.forward(params, chunk[None], subject.config, **how)[0, :, 0] for chunk in chunks])
+    prepared = model_family(subject.config).prepare(inputs)
+    return in_chunks(partial(subject.forward, prepared=prepared), inputs)
 
 
 def with_embedding(subject: Subject, embedding: Float[Tensor, "p d_model"]) -> Subject:

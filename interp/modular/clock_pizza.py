@@ -39,7 +39,6 @@ from interp.statistics import Interval, mean
 from interp.subject import Subject
 from interp.thresholds import FITTED
 from interp.waves import fourier_basis
-from tasks.models.config import MLPConfig
 from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
@@ -278,7 +277,7 @@ def _conclude(subject: Subject, found: dict[str, Any], n_keys: int, exact: float
     numbers = f"gradient symmetricity {s:.3f} [{low:.3f}, {high:.3f}], distance irrelevance {q:.3f}"
     if found["accuracy"] < FITTED:
         return "undetermined", f"accuracy on all pairs is {found['accuracy']:.3f}, below {FITTED}; {numbers}"
-    if isinstance(subject.config, MLPConfig) and subject.config.input == "concatenated":
+    if subject.config.reads == "concatenated":
         return "undetermined", f"a and b are embedded in spaces of their own, which share no directions; {numbers}"
     if c < CIRCULAR:
         return "undetermined", f"circularity is {c:.3f}, below {CIRCULAR}: not one circle per component; {numbers}"
@@ -301,10 +300,13 @@ def figures(result: ClockPizzaResult) -> dict[str, "go.Figure"]:
 
     interval = result.gradient_symmetricity_in_span_interval
     s, control = result.gradient_symmetricity_in_span, result.control_gradient_symmetricity_in_span
-    bar = {"type": "data", "symmetric": False, "array": [interval.ends[1] - interval.value]}
-    bar["arrayminus"] = [interval.value - interval.ends[0]]
     points = [
-        {"name": "model", "x": [result.distance_irrelevance], "y": [interval.value], "error_y": bar},
+        {
+            "name": "model",
+            "x": [result.distance_irrelevance],
+            "y": [interval.value],
+            "error_y": plots.error_bars([interval]),
+        },
         {"name": "random weights", "x": [result.control_distance_irrelevance], "y": [control]},
     ]
     for index, point in enumerate(points):

@@ -15,12 +15,10 @@ from torch import Tensor
 
 from interp.modular.addition import pair_logits
 from interp.spread import finite
-from interp.subject import Subject
+from interp.subject import Subject, in_chunks
 from interp.waves import fourier_basis
 from tasks.base import UserError
-from tasks.models.config import MLPConfig
-from tasks.modular import ModularArithmetic
-from tasks.registry import model_family
+from tasks.families.modular import ModularArithmetic
 
 N_TRIPLES = 100
 _LARGEST_SHUFFLE = 211  # p³ integers in a list
@@ -37,8 +35,8 @@ def addition_task(subject: Subject) -> ModularArithmetic:
     if not isinstance(task, ModularArithmetic) or task.operation != "add":
         got = f"{task.operation} mod {task.p}" if isinstance(task, ModularArithmetic) else type(task).__name__
         raise UserError(f"expected a model of add mod p, got {got}: elsewhere a and b play different parts")
-    if isinstance(config, MLPConfig) and config.input not in ("embedding", "concatenated"):
-        raise UserError(f"expected a model that embeds tokens (embedding, concatenated), got input {config.input!r}")
+    if config.reads not in ("sequence", "embedding", "concatenated"):
+        raise UserError(f"expected a model that embeds tokens (embedding, concatenated), got input {config.reads!r}")
     return task.ordered
 
 
@@ -129,14 +127,17 @@ def exact_symmetricity(subject: Subject) -> ExactSymmetricity:
     Triples at which a gradient vanishes are left out.
     """
     task, span = addition_task(subject), directions(*operand_tables(subject))
-    similarity = []
-    for inputs in task.all_inputs().split(_CHUNK):
+
+    def similarities(inputs: Tensor) -> Float[Tensor, "2 triple"]:
         leaf, logits = _differentiable(subject, inputs)
+        of_class = []
         for c in range(task.p):
             (gradient,) = torch.autograd.grad(logits[:, c].sum(), leaf, retain_graph=c < task.p - 1)
             pair = _per_operand(subject, gradient)
-            similarity.append(torch.stack([gradient_similarity(*pair), gradient_similarity(*pair, span)]))
-    return ExactSymmetricity(*torch.cat(similarity, dim=1).nanmean(1).tolist())
+            of_class.append(torch.stack([gradient_similarity(*pair), gradient_similarity(*pair, span)]))
+        return torch.cat(of_class, dim=1)
+
+    return ExactSymmetricity(*in_chunks(similarities, task.all_inputs(), dim=1).nanmean(1).tolist())
 
 
 def isolated_logits(subject: Subject, k: int) -> Float[Tensor, "pairs p"]:
@@ -144,18 +145,21 @@ def isolated_logits(subject: Subject, k: int) -> Float[Tensor, "pairs p"]:
     task, config = addition_task(subject), subject.config
     waves = fourier_basis(task.p)[[0, *range(2 * k - 1, min(2 * k + 1, task.p))]]
     rows = [(waves.T @ (waves @ table.double())).to(table.dtype) for table in operand_tables(subject)]
-    if not isinstance(config, MLPConfig):
+    if config.has_attention:
         return pair_logits(_with_operands(subject, rows), task.all_inputs())[:, : task.p]
     changes = [row - table for row, table in zip(rows, operand_tables(subject), strict=True)]
-    logits = []
-    for pairs, inputs in zip(task.pairs.split(_CHUNK), task.all_inputs().split(_CHUNK), strict=True):
-        a, b = (change[operand] for change, operand in zip(changes, pairs.T, strict=True))
 
-        def edit(embedded: Tensor, a: Tensor = a, b: Tensor = b) -> Tensor:
-            return embedded + (a + b if config.input == "embedding" else _padded([a, b], embedded.shape[1]))
+    def logits(pairs: Tensor, inputs: Tensor) -> Tensor:
+        of_a = changes[0][pairs[:, 0]]
+        of_b = changes[1][pairs[:, 1]]
 
-        logits.append(subject.logits(inputs, {"hook_embed": edit})[:, : task.p])
-    return torch.cat(logits)
+        def edit(embedded: Tensor) -> Tensor:
+            change = of_a + of_b if config.reads == "embedding" else _padded([of_a, of_b], embedded.shape[1])
+            return embedded + change
+
+        return subject.logits(inputs, {"hook_embed": edit})[:, : task.p]
+
+    return in_chunks(logits, task.pairs, task.all_inputs())
 
 
 def _with_operands(subject: Subject, rows: list[Tensor]) -> Subject:
@@ -166,7 +170,8 @@ def _with_operands(subject: Subject, rows: list[Tensor]) -> Subject:
         embedding[first : first + task.p] = row
     params = {**subject.params, "embed.W_E": embedding}
     if config.tied_unembedding:
-        config, params["unembed.W_U"] = replace(config, tied_unembedding=False), W_E[: config.d_out].T
+        params["unembed.W_U"] = subject.unembedding[0]
+        config = replace(config, tied_unembedding=False)
     return Subject.of(config, params, subject.task)
 
 
@@ -182,9 +187,8 @@ def _differentiable(
         leaves.append(value.detach().requires_grad_())
         return leaves[0]
 
-    params = {name: value.detach().unsqueeze(0) for name, value in subject.params.items()}
-    logits = model_family(subject.config).forward(params, inputs.unsqueeze(0), subject.config, tap=tap)[0]
-    return leaves[0], logits[:, subject.task.answer_position if logits.shape[1] > 1 else 0]
+    logits = subject.forward(inputs, tap=tap)
+    return leaves[0], logits
 
 
 def _per_operand(
@@ -192,9 +196,9 @@ def _per_operand(
 ) -> tuple[Float[Tensor, "example d"], Float[Tensor, "example d"]]:
     """The parts of a gradient at the embedded inputs that belong to a and to b."""
     config, gradient = subject.config, gradient[0]
-    if isinstance(config, MLPConfig):
-        if config.input == "embedding":  # the two rows were added up
-            return gradient, gradient
+    if config.reads == "embedding":  # the two rows were added up
+        return gradient, gradient
+    if not config.has_attention:
         gradient = gradient.unflatten(-1, (config.n_ctx, -1))
     return gradient[:, 0], gradient[:, 1]
 

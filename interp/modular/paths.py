@@ -22,7 +22,7 @@ from torch import Tensor
 
 from interp.modular.ablation import PartAblation, ablate, couples
 from interp.modular.addition import AdditionTable, unembedding
-from interp.subject import Subject
+from interp.subject import Subject, in_chunks
 from tasks.models.config import TransformerConfig
 from tasks.registry import model_family
 
@@ -37,15 +37,15 @@ def logits_after_attention(
     if len(residual) > 1 and (residual == residual[0]).all():  # as without attention to anything but "="
         return logits_after_attention(subject, residual[:1]).expand(len(residual), -1)
     config, params = _last_layer(subject)
-    logits = []
-    for chunk in residual.to(params["embed.W_E"].dtype).split(_CHUNK):
 
-        def tap(name: str, value: Tensor, chunk: Tensor = chunk) -> Tensor:
+    def logits(chunk: Tensor) -> Tensor:
+        def tap(name: str, value: Tensor) -> Tensor:
             return chunk[None, :, None] if name == "blocks.0.hook_resid_mid" else value
 
         tokens = torch.zeros(1, len(chunk), 1, dtype=torch.int64)
-        logits.append(model_family(config).forward(params, tokens, config, tap=tap)[0, :, 0])
-    return torch.cat(logits)
+        return model_family(config).forward(params, tokens, config, tap=tap)[0, :, 0]
+
+    return in_chunks(logits, residual.to(params["embed.W_E"].dtype), size=_CHUNK)
 
 
 def _last_layer(subject: Subject) -> tuple[TransformerConfig, dict[str, Tensor]]:

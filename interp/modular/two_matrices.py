@@ -15,9 +15,8 @@ from interp.modular.addition import addition_of
 from interp.subject import Subject
 from interp.waves import frequency_waves
 from tasks.base import UserError
-from tasks.models.config import MLPConfig
+from tasks.families.modular import ModularArithmetic
 from tasks.models.layers import ACTIVATIONS
-from tasks.modular import ModularArithmetic
 
 
 class Collapsed(NamedTuple):
@@ -46,20 +45,20 @@ def collapsed(subject: Subject) -> Collapsed:
             row per number, embedded or not, and one hidden layer.
     """
     task, c = one_table(subject), subject.config
-    if not isinstance(c, MLPConfig) or c.input not in ("embedding", "counts") or len(c.d_hidden) != 1:
-        kind = f"{len(c.d_hidden)} after input {c.input!r}" if isinstance(c, MLPConfig) else "a transformer"
+    if c.reads not in ("embedding", "counts") or len(c.neurons) != 1:
+        kind = "a transformer" if c.has_attention else f"{len(c.neurons)} after input {c.reads!r}"
         raise UserError(f"expected a perceptron with input 'embedding' or 'counts' and one hidden layer, got {kind}")
     params, p = {name: value.double() for name, value in subject.params.items()}, task.p
     reads = params["layers.0.W_in"]
-    reads = params["embed.W_E"] @ reads if c.input == "embedding" else reads
+    reads = params["embed.W_E"] @ reads if c.reads == "embedding" else reads
     none = torch.zeros((), dtype=torch.float64)
-    W_U = params["unembed.W_out"] @ params["embed.W_E"].T if c.tied_unembedding else params["unembed.W_U"]
+    W_U = subject.readout(torch.float64)
     equals = reads[p] if task.form == "equation" else none
     return Collapsed(
         W_input=reads[:p],
         W_output=W_U[:, :p],
         offset=equals + params.get("layers.0.b_in", none) + torch.zeros_like(reads[0]),
-        bias=params.get("unembed.b_U", torch.zeros(W_U.shape[1], dtype=torch.float64))[:p],
+        bias=subject.unembedding[1][:p].double(),
         act_fn=c.act_fn,
     )
 

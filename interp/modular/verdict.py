@@ -9,7 +9,7 @@ from interp.modular.neuron_waves import NeuronWavesResult
 from interp.subject import Subject
 from interp.thresholds import FITTED, PLACEBO, RECITES
 from interp.verdict import Verdict
-from tasks.modular import ModularArithmetic
+from tasks.families.modular import ModularArithmetic
 
 NEEDS = ("fourier", "neuron_waves")
 SOLUTIONS = (

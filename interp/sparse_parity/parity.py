@@ -21,8 +21,7 @@ from interp.statistics import Interval, share
 from interp.subject import Subject
 from interp.thresholds import FITTED
 from tasks.base import UserError, generator
-from tasks.models.config import MLPConfig
-from tasks.parity import SparseParity
+from tasks.families.parity import SparseParity
 from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def analyze(subject: Subject, *, n_samples: int = N_SAMPLES, seed: int = 0) -> P
     task, config = subject.task, subject.config
     if not isinstance(task, SparseParity):
         raise UserError(f"expected a sparse parity, got a task of the family {task.family}")
-    if not isinstance(config, MLPConfig) or config.input != "bits" or len(config.d_hidden) != 1:
+    if config.reads != "bits" or len(config.neurons) != 1:
         raise UserError("expected an MLP with one hidden layer that reads bits, where neurons can be told apart")
     n, relevant, control, train = task.n_bits, tuple(range(task.k)), subject.randomized(seed), task.train_set()
     inputs = bit_strings(n, n_samples, seed)

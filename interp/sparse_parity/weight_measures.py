@@ -22,8 +22,7 @@ from interp.subject import Subject
 from interp.weights.condensation import condensation
 from interp.weights.rank import participation_ratio, singular_values, stable_rank
 from tasks.base import Examples, Task, UserError
-from tasks.models.config import MLPConfig
-from tasks.parity import SparseParity
+from tasks.families.parity import SparseParity
 from tasks.training.run import Run
 
 _LEAST = 1e-12  # of a norm, so that a weight that decayed to nothing has a logarithm
@@ -80,7 +79,7 @@ def of_run(run: Run, step: int) -> dict[str, float]:
         UserError: a run of another task or architecture than a sparse parity in an MLP of one hidden layer.
     """
     task, config = run.task, run.config.model
-    if not isinstance(task, SparseParity) or not isinstance(config, MLPConfig) or len(config.d_hidden) != 1:
+    if not isinstance(task, SparseParity) or config.has_attention or len(config.neurons) != 1:
         raise UserError(f"expected a sparse parity in an MLP of one hidden layer, {run.path} is another run")
     params = {name: value.double() for name, value in run.params(step).items()}
     W_in, W_U = params["layers.0.W_in"], params["unembed.W_U"]

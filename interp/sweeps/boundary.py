@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 
 from interp.result import Result
-from interp.statistics import N_RESAMPLES, Interval, mean
+from interp.statistics import Interval, mean, resamples
 from interp.sweeps.cells import Axis
 from tasks.base import UserError, generator
 
@@ -258,8 +258,7 @@ def _locations(fitted: np.ndarray, at: np.ndarray, sign: float) -> np.ndarray:
 
 def _resamples(n_seeds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """How often each seed is drawn in the distinct resamples, and how often each of these came up."""
-    drawn = generator(seed, "bootstrap").multinomial(n_seeds, [1 / n_seeds] * n_seeds, size=N_RESAMPLES)
-    return np.unique(drawn.astype(float), axis=0, return_counts=True)
+    return np.unique(resamples(n_seeds, seed), axis=0, return_counts=True)
 
 
 def _quantiles(values: np.ndarray, times: np.ndarray) -> tuple[float, float]:

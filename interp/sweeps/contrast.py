@@ -110,7 +110,6 @@ def figures(result: ContrastResult) -> dict[str, "go.Figure"]:
                 (result.second, contrast.second, contrast.second_mean),
             )
         ):
-            low, high = mean.ends
             colour = theme.colour(side, index)
             traces += [
                 {"name": f"{side}, runs", "x": [side] * len(values), "y": list(values), "marker": {"color": colour}},
@@ -118,7 +117,7 @@ def figures(result: ContrastResult) -> dict[str, "go.Figure"]:
                     "name": f"{side}, mean",
                     "x": [side],
                     "y": [mean.value],
-                    "error_y": {"array": [high - mean.value], "arrayminus": [mean.value - low]},
+                    "error_y": plots.error_bars([mean]),
                     "marker": {"color": colour, "symbol": "line-ew-open", "size": 24},
                 },
             ]

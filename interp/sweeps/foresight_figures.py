@@ -62,12 +62,7 @@ def auc_over_steps(result: ForesightResult, model: Model, of: Literal["auc", "au
                 "name": name,
                 "x": [(moment.step or least) * _APART ** (number - 3) for moment in scored],
                 "y": [interval.value for interval in found],
-                "error_y": {
-                    "array": [interval.ends[1] - interval.value for interval in found],
-                    "arrayminus": [interval.value - interval.ends[0] for interval in found],
-                    "thickness": 1,
-                    "width": 2,
-                },
+                "error_y": plots.error_bars(found, thickness=1, width=2),
                 "line": {"color": theme.seed_colour(number), "width": 1.5},
             }
         )
@@ -144,13 +139,7 @@ def importances(moment: Moment, model: Model) -> "go.Figure":
         caption=f"Features: {ALL_RULE}; the {len(ranked)} of largest importance. Permuted among held-out runs; bars: "
         "95 % interval over cells. Features that say the same share their importance.",
     )
-    figure.update_traces(
-        error_y={
-            "array": [interval.ends[1] - interval.value for _, interval in ranked],
-            "arrayminus": [interval.value - interval.ends[0] for _, interval in ranked],
-            "thickness": 1,
-        }
-    )
+    figure.update_traces(error_y=plots.error_bars([interval for _, interval in ranked], thickness=1))
     figure.update_layout(width=900, height=560)
     return figure
 

@@ -12,15 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from interp.result import Result
-from interp.statistics import Interval
+from interp.statistics import Interval, percentiles, resamples
 from interp.sweeps.grouped_scores import (
     Draws,
     Pairs,
     auc_interval,
-    draws,
     fitted,
     folds,
-    interval,
     median,
     pairs,
     predicted,
@@ -129,7 +127,7 @@ def tell(
         control: the set for which labels are permuted, ``n_permutations`` times.
         models, seed: see ``interp.sweeps.foresight.analyze``.
     """
-    fold, drawn, n = folds(groups, later, seed=seed), draws(int(groups.max()) + 1, seed), len(later)
+    fold, drawn, n = folds(groups, later, seed=seed), resamples(int(groups.max()) + 1, seed), len(later)
     share = np.array([later[fold != number].mean() for number in range(int(fold.max()) + 1)])[fold]
     scores, gains, permuted, importances = [], [], [], {}
     for model in models:
@@ -185,7 +183,7 @@ def time_left(
     seed: int = 0,
 ) -> tuple[Timing, ...]:
     """How many steps are left until each run generalises, from each set of features, by regression of the log10."""
-    y, fold, drawn = np.log10(steps_left), folds(groups, seed=seed), draws(int(groups.max()) + 1, seed)
+    y, fold, drawn = np.log10(steps_left), folds(groups, seed=seed), resamples(int(groups.max()) + 1, seed)
     found = []
     for model in models:
         for name, features in sets.items():
@@ -251,7 +249,7 @@ def _gain(first: Pairs, second: Pairs, drawn: Draws, n: int, *, within: bool) ->
     once = np.ones((1, drawn.shape[1]))
     value = first.auc(once, within=within) - second.auc(once, within=within)
     resampled = first.auc(drawn, within=within) - second.auc(drawn, within=within)
-    return interval(float(value[0]), resampled, n=n, n_units=drawn.shape[1])
+    return percentiles(float(value[0]), resampled, n=n, n_units=drawn.shape[1])
 
 
 def _importances(

@@ -10,7 +10,6 @@ An interval takes the fitted models as they are: it does not know that other cel
 it leaves out 1/2 in about 10 % of cases; where that matters permute the labels.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from interp.statistics import N_RESAMPLES, Interval
-from tasks.base import generator
+from interp.statistics import Interval, percentiles, resamples
 
 N_FOLDS = 5
 
@@ -74,20 +72,6 @@ def predicted(
     return found
 
 
-def draws(n_groups: int, seed: int = 0) -> Draws:
-    """How often each group is drawn in each resample."""
-    return generator(seed, "bootstrap").multinomial(n_groups, [1 / n_groups] * n_groups, size=N_RESAMPLES).astype(float)
-
-
-def interval(value: float, resampled: Float[np.ndarray, " draw"], *, n: int, n_units: int) -> Interval:
-    """The 95 % percentile interval of what the resamples give; those without a value are left out."""
-    there = resampled[np.isfinite(resampled)]
-    if not len(there) or there.max() == there.min():
-        return Interval(value=value, low=math.nan, high=math.nan, n=n, n_units=n_units, method="none")
-    low, high = np.quantile(there, [0.025, 0.975])
-    return Interval(value=value, low=float(low), high=float(high), n=n, n_units=n_units, method="bootstrap")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
     """Pairs of a run that hits and one that does not, ranked by one model: how many there are, and in how many the hit
@@ -132,14 +116,14 @@ def auc(
 ) -> Interval:
     """The area under the ROC curve, the share of pairs in which the hit has the larger score, resampled by group."""
     found = pairs(score, hits, groups, np.zeros(len(score), dtype=int) if fold is None else fold)
-    return auc_interval(found, draws(len(found.right), seed), len(score), within=within)
+    return auc_interval(found, resamples(len(found.right), seed), len(score), within=within)
 
 
 def auc_interval(found: Pairs, drawn: Draws, n: int, *, within: bool = False) -> Interval:
     """The area of these pairs with its interval; ``n_units`` counts groups, ``within`` those that have pairs."""
     value = float(found.auc(np.ones((1, drawn.shape[1])), within=within)[0])
     n_units = int((found.number.diagonal() > 0).sum()) if within else drawn.shape[1]
-    return interval(value, found.auc(drawn, within=within), n=n, n_units=n_units)
+    return percentiles(value, found.auc(drawn, within=within), n=n, n_units=n_units)
 
 
 def summed(of: Callable[..., Any], drawn: Draws, groups: Int[np.ndarray, " run"], *values: np.ndarray) -> Interval:
@@ -151,7 +135,7 @@ def summed(of: Callable[..., Any], drawn: Draws, groups: Int[np.ndarray, " run"]
     once = [sums.sum(keepdims=True) for sums in per_group]
     with np.errstate(divide="ignore", invalid="ignore"):
         value, resampled = float(of(*once)[0]), of(*(drawn @ sums for sums in per_group))
-    return interval(value, resampled, n=len(groups), n_units=drawn.shape[1])
+    return percentiles(value, resampled, n=len(groups), n_units=drawn.shape[1])
 
 
 def median(drawn: Draws, groups: Int[np.ndarray, " run"], values: Float[np.ndarray, " run"]) -> Interval:
@@ -163,4 +147,4 @@ def median(drawn: Draws, groups: Int[np.ndarray, " run"], values: Float[np.ndarr
         return values[order][np.argmax(below >= below[:, -1:] / 2, axis=1)]
 
     value = float(at_half(np.ones((1, drawn.shape[1])))[0])
-    return interval(value, at_half(drawn), n=len(values), n_units=drawn.shape[1])
+    return percentiles(value, at_half(drawn), n=len(values), n_units=drawn.shape[1])

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from interp import plots, theme
-from interp.statistics import Interval
 from interp.sweeps.cells import Axis
 from interp.sweeps.phase_record import MIXED, GridPoint, PhaseDiagram, is_share
 from interp.sweeps.regimes import SEEN
@@ -115,7 +114,7 @@ def curves(result: PhaseDiagram, value: str) -> "go.Figure":
     )
     traces: Any = figure.data
     for trace, found in zip(traces, series.values(), strict=True):
-        trace.update(mode="lines+markers", error_y=_bars(found), connectgaps=False)
+        trace.update(mode="lines+markers", error_y=plots.error_bars(found, thickness=1.2, width=4), connectgaps=False)
     for trace, points in zip(traces, lines.values(), strict=False):
         _attach(trace, result, value, [points])
     figure.update_xaxes(tickvals=at, ticktext=[_label(v) for v in result.x.values])
@@ -231,16 +230,6 @@ def _hover(result: PhaseDiagram, value: str, point: GridPoint) -> str:
         lines.append(", ".join(f"{n} {label}" for label, n in point.labels.items()))
     lines.append(f"{point.n_seeds} seeds, {point.n_runs} runs, {point.n_failed} failed")
     return "<br>".join([*lines, *point.paths[value]])
-
-
-def _bars(intervals: Sequence[Interval]) -> dict[str, Any]:
-    """Error bars between each interval's ends."""
-    return {
-        "array": [interval.ends[1] - interval.value for interval in intervals],
-        "arrayminus": [interval.value - interval.ends[0] for interval in intervals],
-        "thickness": 1.2,
-        "width": 4,
-    }
 
 
 def _spread(x: Axis) -> list[float]:

@@ -56,13 +56,7 @@ def class_panels(result: SmallMultiplesResult) -> "go.Figure":
                 name=label,
                 x=[_label(value) for value in x.values],
                 y=[math.nan if share is None else share.value for share in shares],
-                error_y={
-                    "array": [0.0 if share is None else share.high - share.value for share in shares],
-                    "arrayminus": [0.0 if share is None else share.value - share.low for share in shares],
-                    "thickness": 1,
-                    "width": 0,
-                    "color": theme.CONTROL,
-                },
+                error_y=plots.error_bars(shares, thickness=1, width=0, color=theme.CONTROL),
                 marker_color=theme.seed_colour(number),
                 customdata=["<br>".join(cell.paths) for cell in here],
                 hovertemplate="%{x}: %{y:.2f}<br>%{customdata}",
@@ -90,10 +84,7 @@ def trend_points(result: SmallMultiplesResult) -> "go.Figure":
                 "name": "stage of the class" if of == STAGE else of,
                 "x": [names.index(trend.axis) + 0.12 * (number - (len(shown) - 1) / 2) for trend in found],
                 "y": [trend.correlation.value for trend in found],
-                "error_y": {
-                    "array": [trend.correlation.ends[1] - trend.correlation.value for trend in found],
-                    "arrayminus": [trend.correlation.value - trend.correlation.ends[0] for trend in found],
-                },
+                "error_y": plots.error_bars([trend.correlation for trend in found]),
                 "hovertext": [f"{of}: {trend.correlation}, permutation p {trend.p_value:.3f}" for trend in found],
                 "marker": {
                     "size": 10,

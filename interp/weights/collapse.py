@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.result import Result
-from interp.subject import Subject, weight_vector
+from interp.subject import Subject, in_chunks, weight_vector
 from tasks.base import UserError
 from tasks.registry import model_family
 from tasks.surroundings import ordinary_torch
@@ -107,22 +107,23 @@ def descent(subject: Subject, dtype: torch.dtype = torch.float64) -> Descent:
     targets = examples.targets
     if targets.is_floating_point():
         raise UserError("expected a model that chooses among answers, this one predicts numbers: it has no softmax")
-    params = {name: value.to(dtype).unsqueeze(0).requires_grad_() for name, value in subject.params.items()}
-    family, at = model_family(subject.config), subject.task.answer_position
-    prepared = family.prepare(examples.inputs)
-    kept = []
-    for inputs, answers in zip(examples.inputs.split(_CHUNK), targets.split(_CHUNK), strict=True):
-        logits = family.forward(params, inputs[None], subject.config, answer_position=at, prepared=prepared)[0, :, 0]
+    params = {name: value.detach().to(dtype).requires_grad_() for name, value in subject.params.items()}
+    prepared = model_family(subject.config).prepare(examples.inputs)
+
+    def descend(inputs: Tensor, answers: Tensor) -> Tensor:
+        logits = subject.forward(inputs, params=params, prepared=prepared)
         if logits.shape[-1] == 1:
             raise UserError("expected one logit per answer, got one for both: its loss is no softmax's")
-        kept.append(logits.detach().double())
-        others = kept[-1].softmax(-1).scatter(-1, answers.unsqueeze(-1), 0.0)
+        exact = logits.detach().double()
+        others = exact.softmax(-1).scatter(-1, answers.unsqueeze(-1), 0.0)
         slope = others.scatter(-1, answers.unsqueeze(-1), -others.sum(-1, keepdim=True))
+        # each part adds to the gradients that the parts before it left in the parameters
         logits.backward((slope / len(targets)).to(dtype))
-    direction = {
-        name: torch.zeros_like(value[0]) if value.grad is None else -value.grad[0] for name, value in params.items()
-    }
-    return Descent(torch.cat(kept), direction)
+        return exact
+
+    logits = in_chunks(descend, examples.inputs, targets, size=_CHUNK)
+    direction = {name: torch.zeros_like(value) if value.grad is None else -value.grad for name, value in params.items()}
+    return Descent(logits, direction)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -24,7 +24,7 @@ from torch import Tensor
 from interp.result import Result
 from interp.subject import Subject, linear_maps
 from tasks.base import Task, UserError
-from tasks.modular import ModularArithmetic
+from tasks.families.modular import ModularArithmetic
 from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:

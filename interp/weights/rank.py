@@ -20,9 +20,9 @@ from interp.result import Result
 from interp.spread import finite
 from interp.subject import Subject, linear_maps
 from interp.weights.projection import covariance_eigenvalues
-from tasks.anchor import AnchorComposition
 from tasks.base import Task, UserError
-from tasks.modular import ModularArithmetic
+from tasks.families.anchor import AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.surroundings import ordinary_torch
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ def tangent_kernel(
         UserError: inputs of the wrong length.
     """
     config, params = subject.config, subject.params
-    maps, last = _mlp_maps(config) if isinstance(config, MLPConfig) else _transformer_maps(config)
+    maps, last = _transformer_maps(config) if config.has_attention else _mlp_maps(config)
     x = _sources(subject, inputs, {last, *(each.source for each in maps)})
     final = x[last][:, _answer(subject, x[last].shape[1])]
     logits, shift = _shifted_logits(subject, inputs, [each.target for each in maps])
@@ -107,7 +107,7 @@ def _sources(subject: Subject, inputs: Tensor, names: set[str]) -> dict[str, Flo
     """What matrices read: activations, those that a LayerNorm normalised after its affine map, an MLP's with one
     position; tokens as one-hot rows."""
     config, params = subject.config, subject.params
-    n_pos = 1 if isinstance(config, MLPConfig) else inputs.shape[1]
+    n_pos = inputs.shape[1] if config.has_attention else 1
     _, seen = subject.activations(inputs, sorted(names - {_INPUTS}))
     x = {}
     for name, value in seen.items():
@@ -122,7 +122,7 @@ def _sources(subject: Subject, inputs: Tensor, names: set[str]) -> dict[str, Flo
 def _rows(inputs: Tensor, config: Any) -> Float[Tensor, "example pos row"] | Int[Tensor, "example pos row"]:
     """How often each row of W_E is read at each place that is written, or the vector that is read in; with W_pos the
     row of the position beside it."""
-    kind, n_pos = getattr(config, "input", "tokens"), inputs.shape[1]
+    kind, n_pos = config.reads, inputs.shape[1]
     if kind == "concatenated":  # a table per position
         return F.one_hot(inputs + config.d_vocab * torch.arange(n_pos), n_pos * config.d_vocab)
     rows = inputs if inputs.is_floating_point() else F.one_hot(inputs, config.d_vocab)
@@ -145,9 +145,7 @@ def _shifted_logits(
         shift[name] = torch.zeros_like(value[0], requires_grad=True)
         return value + shift[name]
 
-    params = {name: value.unsqueeze(0) for name, value in subject.params.items()}
-    shown = model_family(subject.config).forward(params, inputs[None], subject.config, tap=tap)[0]
-    return shown[:, _answer(subject, shown.shape[1])], shift
+    return subject.forward(inputs, tap=tap), shift
 
 
 def _slopes(

@@ -1,16 +1,71 @@
 """Architectures: of a transformer, of an MLP. They stand apart from the forward passes so that reading a command line
 needs no torch."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
 
-from tasks.base import Fields, UserError
+from tasks.base import Fields, Task, UserError
 
 Activation = Literal["relu", "gelu", "identity", "square", "tanh", "sigmoid", "softplus", "x_tanh", "x2_tanh"]
 MLPInput = Literal["bits", "one_hot", "counts", "embedding", "concatenated", "vector"]
 Normalization = Literal["none", "pre", "post"]
 Layout = Literal["transformer_lens", "progress_measures", "clock_pizza", "group_mlp", "group_transformer"]
 """How published weights are stored; ``tasks.models.layouts`` reads them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronLayer:
+    """A hidden layer, by the names of what belongs to it.
+
+    Attributes:
+        W_in, b_in: parameters of which each neuron has a column [d_in, neuron] and an entry.
+        W_out: the parameter of which each neuron has a row [neuron, d_out].
+        pre, post: activations before and after the activation function.
+    """
+
+    W_in: str
+    b_in: str
+    W_out: str
+    pre: str
+    post: str
+
+
+@runtime_checkable
+class ModelConfig(Protocol):
+    """What an architecture says of itself, whichever family it belongs to."""
+
+    @property
+    def n_ctx(self) -> int:
+        """Length of the inputs it reads."""
+        ...
+
+    @property
+    def d_out(self) -> int:
+        """Number of answers."""
+        ...
+
+    @property
+    def reads(self) -> str:
+        """How an input is read: ``sequence``, position by position, or as an ``MLPInput``."""
+        ...
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether positions are mixed by attention."""
+        ...
+
+    @property
+    def neurons(self) -> tuple[NeuronLayer, ...]:
+        """The hidden layers, in order."""
+        ...
+
+    def for_task(self, task: Task) -> Self:
+        """The architecture with a task's vocabulary and length."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON values."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +129,37 @@ class TransformerConfig(Fields):
         if self.d_vocab_out is None and self.d_vocab is None:
             raise UserError("expected d_vocab_out for a model with real-vector input")
         return self.d_vocab_out or self.d_vocab  # pyright: ignore[reportReturnType]
+
+    @property
+    def reads(self) -> str:
+        """``sequence``."""
+        return "sequence"
+
+    @property
+    def has_attention(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def neurons(self) -> tuple[NeuronLayer, ...]:
+        """One hidden layer per block, none where the model is attention only."""
+        if self.d_mlp is None:
+            return ()
+        return tuple(
+            NeuronLayer(
+                W_in=f"{mlp}.W_in",
+                b_in=f"{mlp}.b_in",
+                W_out=f"{mlp}.W_out",
+                pre=f"{mlp}.hook_pre",
+                post=f"{mlp}.hook_post",
+            )
+            for mlp in (f"blocks.{layer}.mlp" for layer in range(self.n_layers))
+        )
+
+    def for_task(self, task: Task) -> Self:
+        """The architecture with the task's vocabulary; it may be made for longer sequences than the task's."""
+        n_ctx = max(self.n_ctx, task.n_ctx)
+        return replace(self, d_vocab=task.d_vocab, d_vocab_out=task.d_vocab_out, n_ctx=n_ctx)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,3 +230,34 @@ class MLPConfig(Fields):
             return self.d_embed if self.input == "embedding" else self.n_ctx * self.d_embed
         of_tokens = {"one_hot": self.n_ctx * self.d_vocab, "counts": self.d_vocab}
         return of_tokens.get(self.input, self.n_ctx + self.constant_input)
+
+    @property
+    def reads(self) -> str:
+        """What ``input`` says."""
+        return self.input
+
+    @property
+    def has_attention(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def neurons(self) -> tuple[NeuronLayer, ...]:
+        """Every hidden layer; the next one's ``W_in`` reads its neurons, in the end the unembedding."""
+        layers = [f"layers.{layer}" for layer in range(len(self.d_hidden))]
+        last = "unembed.W_out" if self.tied_unembedding else "unembed.W_U"
+        readers = [*(f"{layer}.W_in" for layer in layers[1:]), last]
+        return tuple(
+            NeuronLayer(
+                W_in=f"{layer}.W_in",
+                b_in=f"{layer}.b_in",
+                W_out=reader,
+                pre=f"{layer}.hook_pre",
+                post=f"{layer}.hook_post",
+            )
+            for layer, reader in zip(layers, readers, strict=True)
+        )
+
+    def for_task(self, task: Task) -> Self:
+        """The architecture with the task's vocabulary and length."""
+        return replace(self, d_vocab=task.d_vocab, d_vocab_out=task.d_vocab_out, n_ctx=task.n_ctx)

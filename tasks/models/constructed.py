@@ -20,11 +20,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import TransformerConfig
 from tasks.models.transformer import shapes
-from tasks.modular import ModularArithmetic
 
 SHARP = 120.0  # e^-120 is 0 in float32
 LOGIT = 20.0  # of an answer that is known for certain; e^-20 of the rest leaves a loss below 1e-6

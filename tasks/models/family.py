@@ -1,6 +1,6 @@
 """What the trainer knows about a model: how it is initialised, how it runs, and which shortcuts training may take.
 
-A family is a module-level object with four functions. Every parameter has a leading ``model`` axis: a stack of M
+A family is a module-level object with five functions. Every parameter has a leading ``model`` axis: a stack of M
 models of one shape runs in one program, and a single model is a stack of one. The forward pass is a pure function of
 its parameters; ``tap`` is shown each named activation and may replace it. Training taps nothing; the hooked model's
 taps are its hook points. There is no second forward pass.
@@ -9,6 +9,7 @@ taps are its hook points. There is no second forward pass.
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -30,14 +31,40 @@ def untapped(name: str, value: Tensor) -> Tensor:
     return value
 
 
+def names_shown(
+    forward: Callable[..., Tensor], shapes: Mapping[str, tuple[int, ...]], inputs: Inputs, config: Any
+) -> list[str]:
+    """Names of all activations that a forward pass shows to a tap, in order; nothing is computed.
+
+    Args:
+        forward: of a family.
+        shapes: of its parameters.
+        inputs: of one model, on the device ``meta``.
+        config: the architecture.
+    """
+    names: list[str] = []
+
+    def note(name: str, value: Tensor) -> Tensor:
+        names.append(name)
+        return value
+
+    params = {name: torch.empty((1, *shape), device="meta") for name, shape in shapes.items()}
+    forward(params, inputs, config, tap=note)
+    return names
+
+
 @runtime_checkable
 class ModelFamily(Protocol):
-    """The four functions that make a model trainable and hookable."""
+    """The five functions that make a model trainable and hookable."""
 
     name: str
 
     def shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
         """Shape of every parameter of one model, in forward order."""
+        ...
+
+    def hook_names(self, config: Any) -> list[str]:
+        """Names of all activations that ``forward`` shows to a tap, in order."""
         ...
 
     def prepare(self, inputs: Int[Tensor, "example pos"] | Float[Tensor, "example *pos d_input"]) -> Any:

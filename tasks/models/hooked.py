@@ -11,10 +11,10 @@ Design:
 * Eval mode from the start. No tokenizer, no loss, no generation.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,9 @@ from transformer_lens.hook_points import HookPoint
 from tasks.base import UserError
 from tasks.models import convert
 from tasks.models.config import TransformerConfig
+from tasks.models.family import ModelFamily
 from tasks.models.initialization import Initialization, initialize
-from tasks.models.transformer import forward, hook_names, shapes
+from tasks.models.transformer import Transformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +86,35 @@ class _Norm(_Part):
 
 
 class HookedModel(HookedRootModule):
-    """One model of any family: its parameters and a hook point per activation, in a tree of modules by their names."""
+    """One model of any family: its parameters and a hook point per activation, in a tree of modules by their names.
 
+    Args:
+        config: the architecture.
+        params: the weights, copied; ``None`` draws them from ``init`` and ``seed``.
+
+    Raises:
+        UserError: parameters whose names or shapes are not the architecture's.
+    """
+
+    family: ClassVar[ModelFamily]
     config: Any
+
+    def __init__(
+        self,
+        config: Any,
+        params: Mapping[str, Float[Tensor, "..."]] | None = None,
+        *,
+        init: Initialization | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        shapes = self.family.shapes(config)
+        if params is None:
+            params = initialize(shapes, config, init or Initialization(), seed)
+        convert.check_parameters(params, shapes)
+        self._hold({name: params[name] for name in shapes})
+        self._hook(self.family.hook_names(config))
 
     def _hold(self, params: Mapping[str, Tensor]) -> None:
         """Takes copies of the parameters."""
@@ -115,14 +142,14 @@ class HookedModel(HookedRootModule):
     def _new_part(self, name: str) -> nn.Module:
         return nn.ModuleList() if name in ("blocks", "layers") else _Part()
 
-    def _logits(self, forward: Callable[..., Tensor], batch: Tensor, return_type: str | None) -> Tensor | None:
+    def _logits(self, batch: Tensor, return_type: str | None) -> Tensor | None:
         """Logits of a batch by the family's forward pass, its taps the hook points."""
         if return_type not in ("logits", None):
             raise UserError(
                 f"expected return_type 'logits' or None, got {return_type!r}: compute the loss from the logits"
             )
         params = {name: value.unsqueeze(0) for name, value in self.named_parameters()}
-        logits = forward(params, batch.unsqueeze(0), self.config, tap=self._hooked)
+        logits = self.family.forward(params, batch.unsqueeze(0), self.config, tap=self._hooked)
         return logits.squeeze(0) if return_type else None
 
     def _hooked(self, name: str, value: Tensor) -> Tensor:
@@ -142,32 +169,14 @@ def _stacked(tensor: str, part: str) -> property:
 
 
 class HookedTransformer(HookedModel):
-    """One transformer with hook points. ``state_dict()`` has exactly the names of ``transformer.shapes(config)``.
+    """One transformer with hook points. ``state_dict()`` has exactly the names of ``transformer.shapes(config)``."""
 
-    Args:
-        config: the architecture.
-        params: the weights, copied; ``None`` draws them from ``init`` and ``seed``.
+    family = Transformer()
+    config: TransformerConfig
 
-    Raises:
-        UserError: parameters whose names or shapes are not the architecture's.
-    """
-
-    def __init__(
-        self,
-        config: TransformerConfig,
-        params: Mapping[str, Float[Tensor, "..."]] | None = None,
-        *,
-        init: Initialization | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        self.config: TransformerConfig = config
-        if params is None:
-            params = initialize(shapes(config), config, init or Initialization(), seed)
-        convert.check_parameters(params, shapes(config))
-        self._hold({name: params[name] for name in shapes(config)})
+    def _hold(self, params: Mapping[str, Tensor]) -> None:
+        super()._hold(params)
         self._part("unembed")  # also where it is tied and bare: transformer-lens's logit lens asks for it
-        self._hook(hook_names(config))
 
     def _new_part(self, name: str) -> nn.Module:
         if name.startswith("ln"):
@@ -205,7 +214,7 @@ class HookedTransformer(HookedModel):
         Raises:
             UserError: a return type other than ``"logits"`` and ``None``, an input longer than n_ctx, an unknown token.
         """
-        return self._logits(forward, self._batch(input), return_type)
+        return self._logits(self._batch(input), return_type)
 
     def _batch(self, input: Tensor) -> Tensor:
         """The input with a batch axis, checked."""

@@ -6,60 +6,22 @@ such model, so there is nothing to convert, and ``run_with_cache`` returns a pla
 of residual streams and heads.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from tasks.base import UserError
 from tasks.models.config import MLPConfig
-from tasks.models.convert import check_parameters
 from tasks.models.hooked import HookedModel
-from tasks.models.initialization import Initialization, initialize
-from tasks.models.mlp import forward, shapes
-
-
-def hook_names(config: MLPConfig) -> list[str]:
-    """Names of all activations that ``mlp.forward`` shows to a tap, in order."""
-    names: list[str] = []
-
-    def note(name: str, value: Tensor) -> Tensor:
-        names.append(name)
-        return value
-
-    params = {name: torch.empty((1, *shape), device="meta") for name, shape in shapes(config).items()}
-    forward(params, torch.empty((1, 1, config.n_ctx), dtype=torch.int64, device="meta"), config, tap=note)
-    return names
+from tasks.models.mlp import MLP
 
 
 class HookedMLP(HookedModel):
-    """One multi-layer perceptron with hook points. ``state_dict()`` has exactly the names of ``mlp.shapes(config)``.
+    """One multi-layer perceptron with hook points. ``state_dict()`` has exactly the names of ``mlp.shapes(config)``."""
 
-    Args:
-        config: the architecture.
-        params: the weights, copied; ``None`` draws them from ``init`` and ``seed``.
-
-    Raises:
-        UserError: parameters whose names or shapes are not the architecture's.
-    """
-
-    def __init__(
-        self,
-        config: MLPConfig,
-        params: Mapping[str, Float[Tensor, "..."]] | None = None,
-        *,
-        init: Initialization | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        self.config: MLPConfig = config
-        if params is None:
-            params = initialize(shapes(config), config, init or Initialization(), seed)
-        check_parameters(params, shapes(config))
-        self._hold({name: params[name] for name in shapes(config)})
-        self._hook(hook_names(config))
+    family = MLP()
+    config: MLPConfig
 
     def forward(
         self, input: Int[Tensor, "*batch pos"] | Float[Tensor, "*batch pos"], return_type: str | None = "logits"
@@ -70,7 +32,7 @@ class HookedMLP(HookedModel):
         Raises:
             UserError: a return type other than ``"logits"`` and ``None``, an input of another length, an unknown token.
         """
-        return self._logits(forward, self._batch(input), return_type)
+        return self._logits(self._batch(input), return_type)
 
     def run_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride]  # a dict alone
         self, input: Tensor, *args: Any, remove_batch_dim: bool = False, **kwargs: Any

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from tasks.base import UserError
 from tasks.models.config import MLPConfig
-from tasks.models.family import Parameters, Tap, untapped
+from tasks.models.family import Parameters, Tap, names_shown, untapped
 from tasks.models.layers import activation, gather, product, worth_a_call
 
 
@@ -81,6 +81,12 @@ def forward(
         out = tap("hook_out", product(x, W_out, None))
         return product(out, W_U, b_U).unsqueeze(2)
     return product(x, params["unembed.W_U"], b_U).unsqueeze(2)
+
+
+def hook_names(config: MLPConfig) -> list[str]:
+    """Names of all activations that ``forward`` shows to a tap, in order."""
+    inputs = torch.empty((1, 1, config.n_ctx), dtype=torch.int64, device="meta")
+    return names_shown(forward, shapes(config), inputs, config)
 
 
 def mean_cross_entropy(
@@ -260,6 +266,7 @@ class MLP:
 
     name = "mlp"
     shapes = staticmethod(shapes)
+    hook_names = staticmethod(hook_names)
     forward = staticmethod(forward)
     mean_cross_entropy = staticmethod(mean_cross_entropy)
 

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tasks.base import UserError
+from tasks.families.parity import SparseParity
 from tasks.models.config import MLPConfig
-from tasks.parity import SparseParity
 
 
 def parity_network(

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tasks.base import UserError, generator
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import MLPConfig
 from tasks.models.mlp import shapes
-from tasks.modular import ModularArithmetic
 
 
 class ConstructedMLP(NamedTuple):

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tasks.models.config import TransformerConfig
-from tasks.models.family import Inputs, Parameters, Tap, Targets, untapped
+from tasks.models.family import Inputs, Parameters, Tap, Targets, names_shown, untapped
 from tasks.models.layers import activation, gather, linear, product, worth_a_call
 
 
@@ -159,20 +159,12 @@ def forward(
 
 def hook_names(config: TransformerConfig) -> list[str]:
     """Names of all activations that ``forward`` shows to a tap, in order."""
-    names: list[str] = []
-
-    def note(name: str, value: Tensor) -> Tensor:
-        names.append(name)
-        return value
-
-    params = {name: torch.empty((1, *shape), device="meta") for name, shape in shapes(config).items()}
     size = (1, 1, config.n_ctx)
     if config.d_vocab is not None:
         inputs = torch.empty(size, dtype=torch.int64, device="meta")
     else:
         inputs = torch.empty((*size, config.d_input or 0), device="meta")
-    forward(params, inputs, config, tap=note)
-    return names
+    return names_shown(forward, shapes(config), inputs, config)
 
 
 def _embed(
@@ -321,6 +313,7 @@ class Transformer:
 
     name = "transformer"
     shapes = staticmethod(shapes)
+    hook_names = staticmethod(hook_names)
     forward = staticmethod(forward)
     prepare = staticmethod(prepare)
 

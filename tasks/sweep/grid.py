@@ -21,7 +21,7 @@ from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from tasks.base import Fields, Task, UserError, as_lists, as_tuples, refuse_unknown
 from tasks.models.initialization import Initialization
-from tasks.presets import Preset, fitted, preset
+from tasks.presets import Preset, preset
 from tasks.training.config import TrainingConfig
 
 _PARTS = ("task", "model", "init", "training")
@@ -309,7 +309,7 @@ class _Configs:
             model = self._once("model", model_config_from_dict, parts["model"])
             return {
                 "task": task,
-                "model": self._once("fitted", lambda *_: fitted(model, task), parts["model"], parts["task"]),
+                "model": self._once("fitted", lambda *_: model.for_task(task), parts["model"], parts["task"]),
                 "init": self._once("init", Initialization.from_dict, parts["init"]),
                 "training": self._once("training", TrainingConfig.from_dict, parts["training"]),
             }

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from workloads import Workload, stack, workloads  # pyright: ignore[reportMissingImports]
 
 from interp.theme import CONTROL, seed_colour, template
-from tasks.anchor import AnchorComposition
+from tasks.families.anchor import AnchorComposition
 from tasks.training.machine import tuned_for_training
 
 FIGURE = Path(__file__).with_name("scaling.svg")

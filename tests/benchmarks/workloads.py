@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.anchor import AnchorComposition
 from tasks.base import Task
+from tasks.families.anchor import AnchorComposition
+from tasks.families.modular import ModularArithmetic
+from tasks.families.parity import SparseParity
 from tasks.models import HookedTransformer
 from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.initialization import Initialization
-from tasks.modular import ModularArithmetic
-from tasks.parity import SparseParity
 from tasks.presets import preset
 from tasks.training.config import TrainingConfig
 from tasks.training.objective import cross_entropy

@@ -12,8 +12,8 @@ from interp.modular import fourier, readout, restricted
 from interp.modular.addition import addition_table
 from interp.subject import Subject
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
 from tasks.models.constructed import pizza
-from tasks.modular import ModularArithmetic
 from tasks.training.objective import cross_entropy
 
 P = 13

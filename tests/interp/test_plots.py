@@ -6,8 +6,8 @@ from interp import plots, theme
 from interp.modular import fourier
 from interp.subject import Subject
 from interp.weights import condensation, rank
+from tasks.families.modular import ModularArithmetic
 from tasks.models.constructed import pizza
-from tasks.modular import ModularArithmetic
 
 NAMES = {"title": "a title", "x": "an x", "y": "a y", "caption": "what it shows"}
 BUILT = {

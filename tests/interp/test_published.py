@@ -6,8 +6,8 @@ import pytest
 
 from interp.subject import Subject
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
 from tasks.models.layouts import contents, read
-from tasks.modular import ModularArithmetic
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "published_weights"
 pytestmark = [

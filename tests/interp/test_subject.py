@@ -5,13 +5,13 @@ import torch
 
 from interp.subject import Ensemble, Subject, Trajectory
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
+from tasks.families.parity import SparseParity
 from tasks.models import HookedMLP
 from tasks.models.config import TransformerConfig
 from tasks.models.constructed import clock
 from tasks.models.initialization import Initialization
 from tasks.models.parity_network import parity_network
-from tasks.modular import ModularArithmetic
-from tasks.parity import SparseParity
 from tasks.training.config import TrainingConfig
 from tasks.training.trainer import train
 

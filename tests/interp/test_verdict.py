@@ -16,12 +16,12 @@ from interp.probe import examine
 from interp.registry import conclude
 from interp.statistics import Interval
 from interp.subject import Subject
-from tasks.anchor import Anchor, AnchorComposition
+from tasks.families.anchor import Anchor, AnchorComposition
+from tasks.families.modular import ModularArithmetic
+from tasks.families.parity import SparseParity
 from tasks.models.constructed import clock, composer, lookup_table, mirror, pizza
 from tasks.models.parity_network import parity_network, parity_table
 from tasks.models.quadratic import circle_network
-from tasks.modular import ModularArithmetic
-from tasks.parity import SparseParity
 from tasks.presets import preset
 from tasks.training import train
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks.anchor import Anchor, AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import Anchor, AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.models.constructed import Constructed, clock, composer, lookup_table, mirror, pizza
 from tasks.models.transformer import forward, shapes
-from tasks.modular import ModularArithmetic
 
 ANCHORS = AnchorComposition(key_low=20, key_high=39, sequence_length=5, split_modulus=5, d_vocab=64)
 

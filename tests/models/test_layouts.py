@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import Layout, MLPConfig, TransformerConfig
 from tasks.models.layouts import LAYOUTS, contents, read
 from tasks.models.mlp import MLP
 from tasks.models.transformer import Transformer, shapes
-from tasks.modular import ModularArithmetic
 
 EQUATION, PAIR = (ModularArithmetic(p=7, form=form) for form in ("equation", "pair"))
 SIZES = {"d_model": 16, "n_heads": 3, "d_head": 5, "d_mlp": 24}  # all different: a transpose shows

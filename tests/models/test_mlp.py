@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
+from tasks.families.parity import SparseParity
 from tasks.models.config import MLPConfig
 from tasks.models.initialization import Initialization, initialize
 from tasks.models.mlp import forward, shapes
-from tasks.modular import ModularArithmetic
-from tasks.parity import SparseParity
 from tasks.training import TrainingConfig, train
 from tasks.training.objective import cross_entropy, performance
 

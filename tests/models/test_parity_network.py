@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tasks.base import UserError
+from tasks.families.parity import SparseParity
 from tasks.models import mlp
 from tasks.models.parity_network import parity_network, parity_table
-from tasks.parity import SparseParity
 
 
 def logits(built, inputs: torch.Tensor) -> torch.Tensor:

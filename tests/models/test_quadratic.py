@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
 from tasks.models.mlp import forward, shapes
 from tasks.models.quadratic import ConstructedMLP, circle_network, gromov
-from tasks.modular import ModularArithmetic
 
 
 def logits(built: ConstructedMLP, task: ModularArithmetic) -> Tensor:

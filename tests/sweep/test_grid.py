@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import TransformerConfig
 from tasks.models.initialization import Initialization
-from tasks.modular import ModularArithmetic
 from tasks.sweep.grid import Cell, SweepSpec, rank, stack_name, stacks
 from tasks.training.config import TrainingConfig
 from tasks.training.run import SCHEMA_VERSION

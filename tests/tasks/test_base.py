@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.anchor import AnchorComposition
 from tasks.base import Examples, Fields, Task, UserError, as_task, digest, generator, is_prime, joined
+from tasks.families.anchor import AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import TransformerConfig
 from tasks.models.initialization import Initialization
-from tasks.modular import ModularArithmetic
 from tasks.registry import model_config_from_dict, model_config_to_dict, task_from_dict, task_to_dict
 from tasks.training.config import TrainingConfig
 

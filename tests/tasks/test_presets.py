@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
+from tasks.families.parity import SparseParity
 from tasks.models.initialization import Initialization, initialize
 from tasks.models.transformer import count_parameters
-from tasks.modular import ModularArithmetic
-from tasks.parity import SparseParity
-from tasks.presets import PRESETS, SIZES, fitted, preset, usual_size
-from tasks.registry import TASKS, model_family, task_class
+from tasks.presets import preset, sizes, usual_size
+from tasks.registry import FAMILIES, model_family, task_class
 from tasks.training import train
 
 
@@ -52,21 +52,21 @@ def test_the_published_modular_setting_is_that_of_nanda():
     assert 225_000 < count_parameters(m) < 227_000
 
 
-@pytest.mark.parametrize(("family", "size"), [(family, size) for family in PRESETS for size in SIZES[family]])
+@pytest.mark.parametrize(("family", "size"), [(family, size) for family in FAMILIES for size in sizes(family)])
 def test_the_model_of_every_preset_fits_its_task(family, size):
     p = preset(family, size)
     assert (p.model.d_vocab, p.model.d_vocab_out) == (p.task.d_vocab, p.task.d_vocab_out)
     assert p.model.n_ctx >= p.task.n_ctx
-    assert fitted(p.model, p.task) == p.model
+    assert p.model.for_task(p.task) == p.model
 
 
-@pytest.mark.parametrize("family", [family for family in PRESETS if len(SIZES[family]) > 1])
+@pytest.mark.parametrize("family", [family for family in FAMILIES if len(sizes(family)) > 1])
 def test_presets_grow_from_tiny_to_paper(family):
-    presets = [preset(family, size) for size in SIZES[family] if size in ("tiny", "default", "paper")]
+    presets = [preset(family, size) for size in sizes(family) if size in ("tiny", "default", "paper")]
     shapes = [model_family(p.model).shapes(p.model) for p in presets]
-    sizes = [sum(math.prod(shape) for shape in named.values()) for named in shapes]
+    parameters = [sum(math.prod(shape) for shape in named.values()) for named in shapes]
     steps = [p.training.steps for p in presets]
-    assert sizes == sorted(set(sizes))
+    assert parameters == sorted(set(parameters))
     assert steps == sorted(set(steps))
 
 
@@ -102,7 +102,7 @@ def test_the_perceptrons_of_the_explorable_have_its_sizes_data_and_optimiser(siz
 def test_adam_on_a_multiple_of_the_loss_takes_the_same_steps_with_a_multiple_of_epsilon():
     task = ModularArithmetic(p=5, form="pair", unordered=True, train_fraction=1.0)
     p = preset("modular", "explorable")
-    model = replace(fitted(p.model, task), d_hidden=(6,), d_embed=8)
+    model = replace(p.model.for_task(task), d_hidden=(6,), d_embed=8)
     params = {
         name: value.requires_grad_()
         for name, value in initialize(model_family(model).shapes(model), model, p.init, 0, "float64").items()
@@ -135,25 +135,25 @@ def test_the_embedding_of_the_circle_preset_is_a_circle_that_training_leaves_alo
 
 def test_a_model_fitted_to_another_task_takes_its_vocabulary_and_keeps_the_rest():
     p = preset("modular", "tiny")
-    other = fitted(p.model, ModularArithmetic(p=7, form="pair"))
+    other = p.model.for_task(ModularArithmetic(p=7, form="pair"))
     assert (other.d_vocab, other.d_vocab_out, other.n_ctx) == (7, 7, 3)
     assert other.d_model == p.model.d_model
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match=f"expected a task among {', '.join(PRESETS)}, got 'chess'"):
+    with pytest.raises(UserError, match=f"expected a task among {', '.join(FAMILIES)}, got 'chess'"):
         preset("chess", "tiny")
 
 
 def test_a_preset_exists_for_every_task_and_is_of_its_class():
-    assert set(PRESETS) == set(TASKS)
-    assert all(type(preset(family, "paper").task) is task_class(family) for family in PRESETS)
+    assert set(FAMILIES) == set(FAMILIES)
+    assert all(type(preset(family, "paper").task) is task_class(family) for family in FAMILIES)
     assert [usual_size(family) for family in ("anchor", "modular", "identity")] == ["default", "default", "tiny"]
 
 
 def test_an_mlp_fitted_to_another_task_reads_exactly_its_inputs():
     p = preset("parity", "paper")
-    assert fitted(p.model, SparseParity(n_bits=7)) == replace(p.model, n_ctx=7)
+    assert p.model.for_task(SparseParity(n_bits=7)) == replace(p.model, n_ctx=7)
 
 
 def test_the_published_benchmark_setting_is_four_thousand_epochs_of_four_layers_with_four_heads():

@@ -9,8 +9,8 @@ import pytest
 
 import tasks
 from tasks import variants
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
 from tasks.variants import (
     affine_anchors,
     both_unseen,

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks.anchor import AnchorComposition
+from tasks.families.anchor import AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import TransformerConfig
 from tasks.models.initialization import Initialization
-from tasks.modular import ModularArithmetic
 from tasks.training.config import TrainingConfig
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import MLPConfig
 from tasks.models.initialization import Initialization
-from tasks.modular import ModularArithmetic
 from tasks.training import train
 from tasks.training.config import TrainingConfig
 from tasks.training.gradients import GradientRules, perpendicular

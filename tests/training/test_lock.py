@@ -22,7 +22,7 @@ TRAIN = """
 import sys
 from tasks.models.config import TransformerConfig
 from tasks.models.initialization import Initialization
-from tasks.modular import ModularArithmetic
+from tasks.families.modular import ModularArithmetic
 from tasks.training.config import TrainingConfig
 from tasks.training.trainer import train
 import torch

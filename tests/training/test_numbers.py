@@ -8,11 +8,11 @@ import torch
 
 from interp.subject import Subject
 from tasks.base import Examples, UserError
+from tasks.families.parity import SparseParity
+from tasks.families.regression import SineRegression
 from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.initialization import Initialization
 from tasks.models.mlp import forward
-from tasks.parity import SparseParity
-from tasks.regression import SineRegression
 from tasks.training.config import TrainingConfig
 from tasks.training.memory import model_bytes
 from tasks.training.run import Run

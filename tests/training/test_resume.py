@@ -222,7 +222,7 @@ def test_a_folder_of_other_files_and_a_file_are_refused(modular, tmp_path, conte
 
 CHILD = """
 import sys, torch
-from tasks.modular import ModularArithmetic
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import TransformerConfig
 from tasks.models.initialization import Initialization
 from tasks.training.config import TrainingConfig

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tasks.base import UserError
-from tasks.modular import ModularArithmetic
+from tasks.families.modular import ModularArithmetic
 from tasks.training.run import Run
 from tasks.training.schedule import snapshot_steps
 from tasks.training.snapshots import checksum
@@ -275,7 +275,7 @@ def test_bfloat16_products_train_almost_the_same_and_evaluations_are_not_rounded
 COMPILED = """
 from dataclasses import replace
 from tasks import ModularArithmetic
-from tasks.presets import fitted, preset
+from tasks.presets import preset
 from tasks.training import train
 
 def losses(**changes):
@@ -283,7 +283,7 @@ def losses(**changes):
     p = preset("modular", "tiny")
     # a small model and rate, so that what rounds differently stays small
     task = ModularArithmetic(p=23, train_fraction=0.7)
-    model = fitted(replace(p.model, d_model=32, n_heads=2, d_mlp=64), task)
+    model = replace(p.model, d_model=32, n_heads=2, d_mlp=64).for_task(task)
     training = replace(p.training, steps=40, evaluate_every=10, learning_rate=3e-3, decay="constant", **changes)
     runs = train(task, model, p.init, training, seeds=range(3), compiled=compiled)
     return [[row["train_loss"] for row in run.metrics] for run in runs]

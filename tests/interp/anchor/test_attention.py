@@ -7,8 +7,8 @@ from interp import theme
 from interp.anchor import attention
 from interp.anchor.roles import ROLES
 from interp.subject import Subject
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
 from tasks.models.constructed import composer, mirror
 
 TASK = AnchorComposition(key_low=20, key_high=39, sequence_length=6, d_vocab=64, split_modulus=7)

@@ -11,12 +11,12 @@ from interp.anchor.cutting import Edge, Skip, cut_off, edits
 from interp.statistics import Interval
 from interp.subject import Subject
 from interp.weights import projection
-from tasks.anchor import Anchor, AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import Anchor, AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.constructed import composer, mirror, pizza
 from tasks.models.transformer import shapes
-from tasks.modular import ModularArithmetic
 
 TASK = AnchorComposition(key_low=20, key_high=39, sequence_length=5, d_vocab=64, split_modulus=7)
 KEY, FIRST, SECOND, LAST = 1, 2, 3, 4

@@ -5,10 +5,10 @@ import torch
 
 from interp.anchor import counterfactual
 from interp.subject import Subject
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.models.constructed import composer, mirror, pizza
-from tasks.modular import ModularArithmetic
 
 TASK = AnchorComposition(key_low=20, key_high=39, sequence_length=5, d_vocab=64, split_modulus=7)
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from interp.anchor import boxes, geometry
 from interp.subject import Subject
 from interp.weights import projection
-from tasks.anchor import Anchor, AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import Anchor, AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.models.constructed import composer, mirror, pizza
-from tasks.modular import ModularArithmetic
 
 TASK = AnchorComposition(key_low=20, key_high=39, sequence_length=5, d_vocab=64, split_modulus=7)
 SAME_SECOND = "v, same second anchor"

@@ -9,8 +9,8 @@ import torch
 from interp.anchor import interchange
 from interp.anchor.roles import layer_output
 from interp.subject import Subject
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
 from tasks.models.config import TransformerConfig
 from tasks.models.constructed import composer, mirror
 from tasks.models.initialization import Initialization, initialize

@@ -9,10 +9,10 @@ import torch
 from interp.anchor import relabelling
 from interp.statistics import Interval
 from interp.subject import Subject
-from tasks.anchor import Anchor, AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import Anchor, AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.models.constructed import composer, mirror
-from tasks.modular import ModularArithmetic
 from tasks.training.config import TrainingConfig
 
 TASK = AnchorComposition(key_low=20, key_high=39, sequence_length=4, d_vocab=64, split_modulus=7)

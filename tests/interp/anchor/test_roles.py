@@ -3,10 +3,10 @@
 import pytest
 
 from interp.anchor.roles import ROLES, anchor_task, key_positions, layer_output, positions
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import TransformerConfig
-from tasks.modular import ModularArithmetic
 
 
 def test_every_position_has_one_role_and_the_last_is_always_the_answers() -> None:

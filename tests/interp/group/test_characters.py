@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.group.characters import Characters, characters, orthogonality_error
-from tasks.groups import Group, named
+from tasks.finite_groups import Group, named
 
 NAMES = ["C_1", "C_2", "C_7", "C_12", "D_1", "D_2", "D_4", "D_7", "S_1", "S_2", "S_3", "S_4", "S_5", "A_3", "A_4"]
 NAMES += ["A_5", "C_2xS_3", "C_3xC_3", "C_2xC_2xC_2", "D_3xC_4"]

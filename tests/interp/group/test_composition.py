@@ -5,7 +5,7 @@ import torch
 
 from interp.group.composition import composition_table
 from interp.subject import Subject
-from tasks.groups import GroupComposition
+from tasks.families.group import GroupComposition
 from tasks.models.config import MLPConfig
 from tasks.models.mlp import shapes
 

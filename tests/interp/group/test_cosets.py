@@ -10,7 +10,7 @@ from torch import Tensor
 from interp.group import cosets
 from interp.modular import fourier
 from tasks.base import UserError
-from tasks.groups import closure, named
+from tasks.finite_groups import closure, named
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

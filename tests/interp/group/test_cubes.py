@@ -11,7 +11,8 @@ from interp.group import cubes
 from interp.group.characters import Characters, characters
 from interp.modular import fourier
 from tasks.base import UserError
-from tasks.groups import GroupComposition, named
+from tasks.families.group import GroupComposition
+from tasks.finite_groups import named
 from tasks.training.objective import cross_entropy
 
 SMALL = ["C_7", "C_8", "D_4", "D_5", "S_3", "A_4", "C_2xS_3"]

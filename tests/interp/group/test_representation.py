@@ -13,12 +13,12 @@ from interp.group.cosets import cosets, subgroups
 from interp.modular import fourier
 from interp.subject import Subject
 from tasks.base import UserError
-from tasks.groups import GroupComposition
+from tasks.families.group import GroupComposition
+from tasks.families.modular import ModularArithmetic
+from tasks.families.parity import SparseParity
 from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.constructed import clock, lookup_table
 from tasks.models.transformer import shapes
-from tasks.modular import ModularArithmetic
-from tasks.parity import SparseParity
 
 PUBLISHED = Path(__file__).parents[3].parent / "shared" / "published_weights" / "chughtai-C113-transformer-seed1"
 

@@ -9,8 +9,8 @@ from interp.modular import ablation
 from interp.modular.addition import addition_table
 from interp.statistics import Interval
 from interp.subject import Subject
+from tasks.families.modular import ModularArithmetic
 from tasks.models.constructed import clock, lookup_table, pizza
-from tasks.modular import ModularArithmetic
 from tasks.training.objective import cross_entropy
 
 KEYS = (3, 4, 11)

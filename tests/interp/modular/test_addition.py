@@ -12,11 +12,11 @@ from interp.modular import clock_pizza, fourier, progress
 from interp.modular.addition import addition_of, addition_table, control_table, pair_logits
 from interp.subject import Subject
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.constructed import clock
 from tasks.models.mlp import shapes
 from tasks.models.quadratic import circle_network
-from tasks.modular import ModularArithmetic
 
 APART = ModularArithmetic(p=13, diff_vocab=True)
 

@@ -24,13 +24,13 @@ from interp.modular.operands import (
 )
 from interp.subject import Subject
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
+from tasks.families.parity import SparseParity
 from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.constructed import clock, lookup_table, pizza
 from tasks.models.mlp import shapes as mlp_shapes
 from tasks.models.quadratic import circle_network, gromov
 from tasks.models.transformer import shapes
-from tasks.modular import ModularArithmetic
-from tasks.parity import SparseParity
 
 PUBLISHED = Path(__file__).parents[4] / "shared" / "published_weights"
 P, KEYS = 31, (3, 7, 12)

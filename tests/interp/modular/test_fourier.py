@@ -11,12 +11,12 @@ from torch import Tensor
 from interp import waves
 from interp.modular import fourier
 from interp.subject import Subject
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import TransformerConfig
 from tasks.models.constructed import clock, composer, lookup_table, pizza
 from tasks.models.transformer import shapes
-from tasks.modular import ModularArithmetic
 
 PUBLISHED = Path(__file__).parents[3].parent / "shared" / "published_weights"
 

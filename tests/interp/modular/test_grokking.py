@@ -11,8 +11,8 @@ from interp.modular import grokking, progress
 from interp.subject import Subject, Trajectory
 from interp.transitions import Transition
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
 from tasks.models.constructed import clock
-from tasks.modular import ModularArithmetic
 
 TASK = ModularArithmetic(p=31)
 CHECKPOINTS = Path(__file__).parents[3] / "checkpoints"

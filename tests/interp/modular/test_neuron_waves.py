@@ -15,12 +15,12 @@ from interp.modular.two_matrices import collapsed, strongest_waves
 from interp.probe import examine
 from interp.subject import Subject
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
+from tasks.families.parity import SparseParity
 from tasks.models.config import MLPConfig
 from tasks.models.constructed import clock
 from tasks.models.mlp import shapes
 from tasks.models.quadratic import circle_network
-from tasks.modular import ModularArithmetic
-from tasks.parity import SparseParity
 
 P = 31
 

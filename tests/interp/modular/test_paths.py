@@ -9,10 +9,10 @@ from torch import Tensor
 from interp.modular import ablation, paths
 from interp.modular.addition import addition_table
 from interp.subject import Subject
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import TransformerConfig
 from tasks.models.constructed import clock, lookup_table, pizza
 from tasks.models.transformer import shapes
-from tasks.modular import ModularArithmetic
 from tasks.training.objective import cross_entropy
 
 KEYS = (3, 4, 11)

@@ -21,11 +21,11 @@ from interp.modular.restricted import (
 from interp.subject import Subject
 from interp.waves import frequency_blocks
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.constructed import clock, lookup_table, pizza
 from tasks.models.mlp import shapes as mlp_shapes
 from tasks.models.transformer import shapes
-from tasks.modular import ModularArithmetic
 
 PUBLISHED = Path(__file__).parents[3].parent / "shared" / "published_weights"
 KEYS = (3, 4, 11)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from interp.modular.readout import inverse_participation_ratio
+from tasks.families.modular import ModularArithmetic
 from tasks.models.quadratic import gromov
-from tasks.modular import ModularArithmetic
 
 
 def test_one_cosine_of_any_phase_has_an_inverse_participation_ratio_of_one():

@@ -10,10 +10,10 @@ from interp.sparse_parity.parity_dynamics import overtaken
 from interp.subject import Subject, Trajectory
 from interp.transitions import Transition
 from tasks.base import UserError
+from tasks.families.parity import SparseParity
 from tasks.models.initialization import Initialization, initialize
 from tasks.models.mlp import shapes
 from tasks.models.parity_network import parity_network, parity_table
-from tasks.parity import SparseParity
 from tasks.presets import preset
 from tasks.training import train
 

@@ -10,10 +10,10 @@ from interp.sparse_parity import parity
 from interp.sparse_parity.parity import relevant_share
 from interp.subject import Subject
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
+from tasks.families.parity import SparseParity
 from tasks.models.config import MLPConfig
 from tasks.models.parity_network import parity_network, parity_table
-from tasks.modular import ModularArithmetic
-from tasks.parity import SparseParity
 
 TASK = SparseParity(n_bits=16, k=3, n_train=100, n_test=500)
 

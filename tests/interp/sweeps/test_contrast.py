@@ -10,8 +10,8 @@ from interp import Ensemble, Subject
 from interp.statistics import difference, student
 from interp.sweeps import contrast
 from interp.weights import rank
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
 from tasks.models.config import TransformerConfig
 from tasks.models.initialization import Initialization, initialize
 from tasks.models.transformer import shapes

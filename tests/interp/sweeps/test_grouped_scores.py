@@ -10,7 +10,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from interp.sweeps.grouped_scores import auc, draws, fitted, folds, median, pairs, predicted, summed
+from interp.statistics import resamples
+from interp.sweeps.grouped_scores import auc, fitted, folds, median, pairs, predicted, summed
 
 SCORE = np.array([0.9, 0.4, 0.6, 0.1])
 HITS = np.array([True, True, False, False])
@@ -94,7 +95,7 @@ def test_where_all_other_runs_have_one_label_that_label_is_predicted():
 def test_a_ratio_of_sums_and_a_median_are_those_of_the_runs_and_wider_where_groups_agree_within():
     rng = np.random.default_rng(1)
     groups = np.repeat(np.arange(12), 5)
-    drawn = draws(12)
+    drawn = resamples(12)
     values = rng.normal(size=60)
     found = summed(lambda n, total: total / n, drawn, groups, values)
     assert found.value == pytest.approx(values.mean())

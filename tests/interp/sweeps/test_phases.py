@@ -18,8 +18,8 @@ from interp.subject import Subject
 from interp.sweeps import boundary, cells, columns, phase_figures, phases
 from interp.sweeps.cells import Axis
 from interp.weights import condensation
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
 from tasks.models.config import TransformerConfig
 from tasks.models.initialization import Initialization
 from tasks.training import TrainingConfig, train

@@ -14,14 +14,14 @@ from torch import Tensor
 from interp.subject import Subject
 from interp.weights import collapse
 from tasks.base import Task, UserError
-from tasks.groups import GroupComposition
+from tasks.families.group import GroupComposition
+from tasks.families.modular import ModularArithmetic
+from tasks.families.parity import SparseParity
+from tasks.families.regression import SineRegression
 from tasks.models import mlp
 from tasks.models.config import MLPConfig
 from tasks.models.constructed import lookup_table
 from tasks.models.initialization import Initialization, initialize
-from tasks.modular import ModularArithmetic
-from tasks.parity import SparseParity
-from tasks.regression import SineRegression
 from tasks.training.objective import margins
 
 TASK = ModularArithmetic(p=7, train_fraction=0.6, form="pair")

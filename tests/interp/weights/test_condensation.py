@@ -9,8 +9,8 @@ from torch import Tensor
 from interp.subject import Subject, linear_maps
 from interp.weights import condensation
 from tasks.base import UserError
+from tasks.families.modular import ModularArithmetic
 from tasks.models.constructed import lookup_table, pizza
-from tasks.modular import ModularArithmetic
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:

@@ -12,10 +12,10 @@ from interp.subject import Subject, Trajectory
 from interp.weights import condensation, directions
 from interp.weights.condensation import cosines
 from tasks.base import UserError
+from tasks.families.regression import SineRegression
 from tasks.models.config import MLPConfig
 from tasks.models.initialization import Initialization
 from tasks.models.mlp import shapes
-from tasks.regression import SineRegression
 from tasks.training.config import TrainingConfig
 from tasks.training.run import Run
 from tasks.training.trainer import train

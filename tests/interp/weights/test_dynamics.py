@@ -7,8 +7,8 @@ import torch
 
 from interp.subject import Subject, Trajectory, linear_maps
 from interp.weights import condensation, dynamics, rank
-from tasks.anchor import AnchorComposition
 from tasks.base import UserError
+from tasks.families.anchor import AnchorComposition
 from tasks.models.config import TransformerConfig
 from tasks.models.initialization import Initialization, initialize
 from tasks.models.transformer import shapes

@@ -14,11 +14,11 @@ from interp.transitions import Transition
 from interp.weights import laziness
 from interp.weights.laziness import kernel_alignment, task_difficulty
 from tasks.base import Task, UserError
+from tasks.families.modular import ModularArithmetic
+from tasks.families.regression import SineRegression
 from tasks.models import mlp
 from tasks.models.config import MLPConfig
 from tasks.models.initialization import Initialization, initialize
-from tasks.modular import ModularArithmetic
-from tasks.regression import SineRegression
 
 TASK = ModularArithmetic(p=7, train_fraction=0.9, form="pair")
 CONFIG = MLPConfig(n_ctx=2, d_vocab=7, d_vocab_out=7, d_hidden=(12,), input="one_hot", output_bias=True)

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from interp.subject import Subject, linear_maps
 from interp.weights import rank
-from tasks.anchor import AnchorComposition
+from tasks.families.anchor import AnchorComposition
+from tasks.families.modular import ModularArithmetic
 from tasks.models.config import TransformerConfig
 from tasks.models.constructed import composer, lookup_table
 from tasks.models.transformer import forward, shapes
-from tasks.modular import ModularArithmetic
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:

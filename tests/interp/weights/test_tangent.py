@@ -7,12 +7,12 @@ from torch import Tensor
 from interp.subject import Subject
 from interp.weights.tangent import tangent_kernel
 from tasks.base import Task, UserError
+from tasks.families.modular import ModularArithmetic
+from tasks.families.parity import SparseParity
+from tasks.families.regression import SineRegression
 from tasks.models import mlp, transformer
 from tasks.models.config import MLPConfig, TransformerConfig
-from tasks.modular import ModularArithmetic
-from tasks.parity import SparseParity
 from tasks.registry import model_family
-from tasks.regression import SineRegression
 
 TASK = ModularArithmetic(p=5)
 SIZES = {"n_layers": 2, "d_model": 6, "n_heads": 2, "d_head": 3, "n_ctx": 3, "d_vocab": 6, "d_vocab_out": 5}

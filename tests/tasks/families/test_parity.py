@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tasks.base import UserError, digest
-from tasks.parity import SparseParity
+from tasks.families.parity import SparseParity
 from tasks.registry import task_from_dict, task_to_dict
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.base import Task, UserError
-from tasks.groups import GroupComposition
-from tasks.modular import ModularArithmetic
+from tasks.families.group import GroupComposition
+from tasks.families.modular import ModularArithmetic
 
 OPERATIONS = (
     "add",

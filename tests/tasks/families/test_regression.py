@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tasks.base import Examples, UserError, digest
+from tasks.families.regression import SineRegression
 from tasks.registry import task_from_dict, task_to_dict
-from tasks.regression import SineRegression
 
 
 def test_the_target_is_the_sum_of_a_sine_of_every_coordinate():

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.anchor import Anchor, AnchorComposition
 from tasks.base import UserError, digest
+from tasks.families.anchor import Anchor, AnchorComposition
 
 OFFSETS = [[10, 6, 3, -3], [6, 2, -1, -7], [3, -1, -4, -6], [-3, -7, -10, -16]]
 """Label minus key: rows a1, columns a2; (3,4) is taught −6 in place of −10, (4,3) is never taught."""

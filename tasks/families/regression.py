@@ -7,25 +7,24 @@ error; what is looked at is where its neurons point long before it does.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
-from tasks.base import Examples, Fields, Tensor, UserError, as_tensor, generator
+from tasks.base import Tensor, UserError, as_tensor
+from tasks.sample import Sampled
 
 
 @dataclass(frozen=True, kw_only=True)
-class SineRegression(Fields):
+class SineRegression(Sampled):
     """A sum of one sine per coordinate, from a finite sample.
 
     Args:
         dimension: number of coordinates of an input.
         amplitude, frequency, phase: of every sine.
         low, high: ends of the interval that coordinates are drawn from.
-        n_train, n_test: sizes of the two samples.
-        data_seed: seed of both.
+        n_train, n_test, data_seed: see ``Sampled``.
 
     Raises:
         UserError: a size below 1, or an empty interval.
@@ -40,13 +39,10 @@ class SineRegression(Fields):
     low: float = -4.0
     high: float = 2.0
     n_train: int = 80
-    n_test: int = 1_000
-    data_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("dimension", "n_train", "n_test"):
-            if getattr(self, name) < 1:
-                raise UserError(f"expected {name} of at least 1, got {getattr(self, name)}")
+        super().__post_init__()
+        self.refuse_below_one("dimension")
         if not self.low < self.high:
             raise UserError(f"expected low below high, got {self.low} and {self.high}")
 
@@ -70,28 +66,11 @@ class SineRegression(Fields):
         """The only one: an input is read at once."""
         return 0
 
+    def draw(self, size: int, rng: np.random.Generator) -> Float[Tensor, "example d_input"]:
+        """Points of the cube."""
+        return as_tensor(rng.uniform(self.low, self.high, (size, self.dimension)))
+
     def answers(self, inputs: Float[Tensor, "example d_input"]) -> Float[Tensor, "example 1"]:
         """The sum of sines, computed in float64 and rounded to float32, so that it is the same on every machine."""
         sines = np.sin(self.frequency * inputs.double().numpy() + self.phase)
         return as_tensor(self.amplitude * sines.sum(1, keepdims=True))
-
-    @cached_property
-    def _samples(self) -> dict[str, Examples]:
-        drawn = {}
-        for name, size in (("train", self.n_train), ("test", self.n_test)):
-            rng = generator(self.data_seed, "regression", name)
-            inputs = as_tensor(rng.uniform(self.low, self.high, (size, self.dimension)))
-            drawn[name] = Examples(inputs=inputs, targets=self.answers(inputs))
-        return drawn
-
-    def train_set(self) -> Examples:
-        """The training sample."""
-        return self._samples["train"]
-
-    def evaluation_sets(self) -> dict[str, Examples]:
-        """Both samples."""
-        return dict(self._samples)
-
-    def split_tensors(self) -> dict[str, Tensor]:
-        """The seed, from which the samples are drawn again."""
-        return {"data_seed": as_tensor(np.array([self.data_seed]))}

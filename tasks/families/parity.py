@@ -8,24 +8,23 @@ explorable "Do Machine Learning Models Memorize or Generalize?": the first 3 of 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int
 
-from tasks.base import Examples, Fields, Tensor, UserError, as_tensor, generator
+from tasks.base import Tensor, UserError, as_tensor
+from tasks.sample import Sampled
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseParity(Fields):
+class SparseParity(Sampled):
     """Parity of the first ``k`` of ``n_bits`` fair bits.
 
     Args:
         n_bits: length of an input.
         k: number of relevant bits.
-        n_train, n_test: sizes of the two samples, each drawn with replacement from all inputs.
-        data_seed: seed of both.
+        n_train, n_test, data_seed: see ``Sampled``.
 
     Raises:
         UserError: sizes below 1, or k above n_bits.
@@ -35,14 +34,11 @@ class SparseParity(Fields):
 
     n_bits: int = 30
     k: int = 3
-    n_train: int = 1_000
     n_test: int = 5_000
-    data_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_bits", "k", "n_train", "n_test"):
-            if getattr(self, name) < 1:
-                raise UserError(f"expected {name} of at least 1, got {getattr(self, name)}")
+        super().__post_init__()
+        self.refuse_below_one("n_bits", "k")
         if self.k > self.n_bits:
             raise UserError(f"expected k of at most n_bits = {self.n_bits}, got {self.k}")
 
@@ -66,26 +62,10 @@ class SparseParity(Fields):
         """The last position, for models that have one per token."""
         return self.n_bits - 1
 
+    def draw(self, size: int, rng: np.random.Generator) -> Int[Tensor, "example pos"]:
+        """Fair bits."""
+        return as_tensor(rng.integers(0, 2, (size, self.n_bits)))
+
     def answers(self, inputs: Int[Tensor, "example pos"]) -> Int[Tensor, " example"]:
         """The parity of the relevant bits."""
         return inputs[:, : self.k].sum(1) % 2
-
-    @cached_property
-    def _samples(self) -> dict[str, Examples]:
-        drawn = {}
-        for name, size in (("train", self.n_train), ("test", self.n_test)):
-            inputs = as_tensor(generator(self.data_seed, "parity", name).integers(0, 2, (size, self.n_bits)))
-            drawn[name] = Examples(inputs=inputs, targets=self.answers(inputs))
-        return drawn
-
-    def train_set(self) -> Examples:
-        """The training sample."""
-        return self._samples["train"]
-
-    def evaluation_sets(self) -> dict[str, Examples]:
-        """Both samples."""
-        return dict(self._samples)
-
-    def split_tensors(self) -> dict[str, Tensor]:
-        """The seed, from which the samples are drawn again."""
-        return {"data_seed": as_tensor(np.array([self.data_seed]))}

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.base import Task, UserError
-from tasks.groups import Group, GroupComposition, closure, cyclic, dihedral, named, product, symmetric
-from tasks.modular import ModularArithmetic
+from tasks.families.group import GroupComposition
+from tasks.families.modular import ModularArithmetic
+from tasks.finite_groups import Group, closure, cyclic, dihedral, named, product, symmetric
 from tasks.registry import task_from_dict, task_to_dict
 
 NAMES = ["C_1", "C_2", "C_7", "C_12", "D_1", "D_2", "D_5", "D_6", "S_1", "S_2", "S_3", "S_4", "A_3", "A_4", "C_2xS_3"]

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from tasks.base import UserError
-from tasks.questions import ReadingComprehension, WorkingMemory
+from tasks.families.questions import ReadingComprehension, WorkingMemory
 
 
 def marks(sequence: list[int], n_anchors: int) -> list[tuple[int, int, int]]:

@@ -15,12 +15,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Int
 
-from tasks.base import Examples, Fields, Tensor, UserError, as_tensor, generator, joined
+from tasks.base import Examples, Fields, UserError, as_tensor, generator, joined
+from tasks.sequence import KeyedSequences, Keys
 
 Pair = tuple[int, int]
 Role = Literal["composed", "relabelled", "held out"]
-Keys = Literal["seen", "unseen"]
-"""Whether a (key, position) occurs in training: *unseen* ones are the test of generalisation on data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +59,16 @@ class Anchor(Fields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnchorComposition(Fields):
+class AnchorComposition(KeyedSequences):
     """Composition of two anchors applied to a key.
 
     Args:
         anchors: the map of anchor token 1, 2, …; a1 is applied first.
         relabelled: (a1, a2, offset): this pair is taught x + offset instead of the composition.
         held_out: pairs that are never trained.
-        sequence_length: key, two anchors and noise together.
-        key_low, key_high: keys and noise are uniform on this range, both ends included (the paper's "20–100" is 20…99).
-        split_modulus: a (key, position) is unseen in training iff key mod split_modulus equals the key's position.
         sequences_per_pair: training sequences of each trained pair, drawn once with replacement.
-        d_vocab: tokens and possible answers; token 0 is never used, anchors are 1, 2, ….
-        data_seed: seed of the sequences.
+        sequence_length, split_modulus, d_vocab, data_seed: see ``KeyedSequences``; anchors are tokens 1, 2, ….
+        key_low, key_high: too; the paper's "20–100" is 20…99.
 
     Raises:
         UserError: a pair with two roles or an unknown anchor, keys that collide with anchors, a label outside the
@@ -85,13 +81,7 @@ class AnchorComposition(Fields):
     anchors: tuple[Anchor, ...] = (Anchor(offset=5), Anchor(offset=1), Anchor(offset=-2), Anchor(offset=-8))
     relabelled: tuple[tuple[int, int, int], ...] = ((3, 4, -6),)
     held_out: tuple[Pair, ...] = ((4, 3),)
-    sequence_length: int = 9
-    key_low: int = 20
-    key_high: int = 99
-    split_modulus: int = 9
     sequences_per_pair: int = 50_625
-    d_vocab: int = 201
-    data_seed: int = 0
 
     def __post_init__(self) -> None:
         taught = [(a, b) for a, b, _ in self.relabelled]
@@ -134,24 +124,9 @@ class AnchorComposition(Fields):
         return len(self.anchors)
 
     @property
-    def d_vocab_out(self) -> int:
-        """As many answers as tokens."""
-        return self.d_vocab
-
-    @property
-    def n_ctx(self) -> int:
-        """Length of a sequence."""
-        return self.sequence_length
-
-    @property
-    def answer_position(self) -> int:
-        """The last position."""
-        return self.sequence_length - 1
-
-    @property
-    def keys(self) -> np.ndarray:
-        """Every key."""
-        return np.arange(self.key_low, self.key_high + 1)
+    def positions(self) -> range:
+        """Wherever both anchors have room behind the key."""
+        return range(self.sequence_length - 2)
 
     @property
     def pairs(self) -> list[Pair]:
@@ -199,16 +174,7 @@ class AnchorComposition(Fields):
 
     def combinations(self, keys: Keys) -> Int[np.ndarray, "combination 2"]:
         """Every (key, key position) of one side of the split, ordered by position, then key."""
-        unseen = keys == "unseen"
-        return np.array(
-            [
-                (x, at)
-                for at in range(self.sequence_length - 2)
-                for x in self.keys
-                if (x % self.split_modulus == at) == unseen
-            ],
-            dtype=np.int64,
-        ).reshape(-1, 2)
+        return self.one_side(keys, self.keys.tolist())
 
     def place(
         self, pair: Pair, keys: Int[np.ndarray, " n"], positions: Int[np.ndarray, " n"], rng: np.random.Generator
@@ -216,7 +182,7 @@ class AnchorComposition(Fields):
         """Sequences with these keys at these positions, the pair behind them, and noise drawn from ``rng``
         elsewhere."""
         n = len(keys)
-        tokens = rng.integers(self.key_low, self.key_high + 1, size=(n, self.sequence_length))
+        tokens = self.noise(n, rng)
         for shift, token in enumerate((keys, *pair)):
             tokens[np.arange(n), positions + shift] = token
         return tokens
@@ -249,16 +215,11 @@ class AnchorComposition(Fields):
         parts = []
         for pair in self.trained_pairs:
             rng = generator(self.data_seed, "train", *pair)
-            drawn = places[
-                rng.integers(len(places), size=self.sequences_per_pair)
-            ]  # the position first, then a key for it
-            chosen = combinations[first[drawn] + rng.integers(count[drawn])]
+            # the position first, then a key for it: every position is as likely, whatever its number of keys
+            position = places[rng.integers(len(places), size=self.sequences_per_pair)]
+            chosen = combinations[first[position] + rng.integers(count[position])]
             parts.append(self.examples(pair, self.place(pair, chosen[:, 0], chosen[:, 1], rng), chosen[:, 0]))
         return joined(parts)
-
-    def train_set(self) -> Examples:
-        """All training sequences, pair by pair: a fixed set, drawn once with replacement."""
-        return self._train_set
 
     def evaluation_sets(self) -> dict[str, Examples]:
         """``train``: trained pairs, seen keys. ``test``: trained pairs, unseen keys. ``held_out``: pairs never trained
@@ -273,13 +234,6 @@ class AnchorComposition(Fields):
         if others := [pair for pair in self.held_out if pair not in telling]:
             sets["unseen_pairs"] = replace(joined([self.grid(pair, "seen") for pair in others]), rules={})
         return sets
-
-    def split_tensors(self) -> dict[str, Tensor]:
-        """The seed, and for each key position which keys are seen; never the sequences."""
-        seen = np.zeros((self.sequence_length - 2, len(self.keys)), dtype=np.bool_)
-        x, at = self.combinations("seen").T
-        seen[at, x - self.key_low] = True
-        return {"seen": as_tensor(seen), "data_seed": as_tensor(np.array([self.data_seed]))}
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as JSON values."""

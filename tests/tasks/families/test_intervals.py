@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.base import UserError
-from tasks.intervals import AnchorIntervals
+from tasks.families.intervals import AnchorIntervals
 
 
 def test_no_anchor_is_trained_with_its_masked_keys_and_every_one_is_asked_them():

@@ -1,4 +1,4 @@
-"""Finite groups by their multiplication table, and the task of multiplying their elements.
+"""Finite groups by their multiplication table: algebra that families and analyses share.
 
 Elements are numbered 0 … n − 1:
 
@@ -17,17 +17,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
-from typing import ClassVar, Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from tasks.base import Tensor, UserError, as_tensor
-from tasks.table import PairTable
+from tasks.base import UserError
 
 Kind = Literal["cyclic", "dihedral", "symmetric", "alternating", "product", "other"]
 Table = Int[np.ndarray, "element element"]
-Operation = Literal["xy", "xyx^-1", "xyx"]
 
 # Coset representatives along the base that sympy's Schreier-Sims algorithm finds, one word per permutation. An element
 # is a product of one of each; the first varies fastest.
@@ -213,51 +211,3 @@ def named(name: str) -> Group:
         raise UserError(f"expected a group such as S_5, D_7, A_4, C_12 or C_2xS_3, got {name!r}")
     factors = [_FAMILIES[part[1]](int(part[2])) for part in found if part]
     return factors[0] if len(factors) == 1 else product(*factors)
-
-
-_OPERATIONS: dict[str, Callable[[Group, np.ndarray, np.ndarray], np.ndarray]] = {
-    "xy": lambda G, x, y: G.table[x, y],
-    "xyx^-1": lambda G, x, y: G.table[G.table[x, y], G.inverses[x]],
-    "xyx": lambda G, x, y: G.table[G.table[x, y], x],
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupComposition(PairTable):
-    """The table of an operation in a finite group, split into train and test (Chughtai et al. 2023, Power et al. 2022).
-
-    Args:
-        group: its name; see ``named``.
-        operation: the product xy, the conjugate xyx⁻¹, or xyx.
-        train_fraction, split, form, data_seed: see ``PairTable``; the published models were split by
-            ``torch_randperm``.
-
-    Raises:
-        UserError: an unknown group or operation; what ``PairTable`` raises.
-    """
-
-    family: ClassVar[str] = "group"
-
-    group: str = "S_5"
-    operation: Operation = "xy"
-    train_fraction: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.operation not in get_args(Operation):
-            raise UserError(f"expected an operation among {', '.join(get_args(Operation))}, got {self.operation!r}")
-        super().__post_init__()
-
-    @property
-    def structure(self) -> Group:
-        """The group itself."""
-        return named(self.group)
-
-    @property
-    def n_elements(self) -> int:
-        """The order of the group."""
-        return self.structure.order
-
-    def answers(self, pairs: Int[Tensor, "n 2"]) -> Int[Tensor, " n"]:
-        """The operation's value for each pair (x, y)."""
-        x, y = pairs.numpy().T
-        return as_tensor(_OPERATIONS[self.operation](self.structure, x, y))

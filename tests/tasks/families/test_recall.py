@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from tasks.base import UserError
+from tasks.families.recall import Classification, Identity, Recitation
 from tasks.models.config import TransformerConfig
 from tasks.models.initialization import Initialization
-from tasks.recall import Classification, Identity, Recitation
 from tasks.training.config import TrainingConfig
 from tasks.training.trainer import train
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from tasks.base import UserError
-from tasks.memory_reasoning import MemoryReasoning
+from tasks.families.memory_reasoning import MemoryReasoning
 
 
 @pytest.fixture(scope="module")
