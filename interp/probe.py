@@ -18,6 +18,7 @@ from interp.registry import ANALYSES, analysis, analysis_modules, conclude, why_
 from interp.report.examined import Report, headline, of_data
 from tasks.base import UserError
 from tasks.models.config import Layout
+from tasks.terminal import mistakes_in_one_line
 
 if TYPE_CHECKING:
     from interp.subject import Subject
@@ -191,11 +192,8 @@ def _print(reports: Sequence[Report]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit status 2."""
-    try:
+    with mistakes_in_one_line():
         tyro.cli(Probe, prog="python -m interp.probe", args=arguments)()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import tyro
@@ -17,6 +19,7 @@ from tasks.models.initialization import Initialization
 from tasks.presets import preset, sizes, usual_size
 from tasks.registry import FAMILIES, families, known
 from tasks.table import PairTable, Split
+from tasks.terminal import mistakes_in_one_line, progress_bar
 from tasks.training.config import TrainingConfig
 
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -135,7 +138,7 @@ class Train(Generic[AnyTask, AnyModel]):
         if self.start is not None:
             origin = Run.load(self.start)
             start = (origin, origin.resolve("last" if self.start_step is None else self.start_step))
-        with _Progress(self.training.steps, self.quiet) as progress:
+        with _losses_shown(self.training.steps, self.quiet) as show:
             runs = train(
                 self.task,
                 self.model.for_task(self.task),
@@ -149,7 +152,7 @@ class Train(Generic[AnyTask, AnyModel]):
                 memory=None if self.memory is None else parse_bytes(self.memory),
                 compiled=self.compile,
                 command=shlex.join(["python", "-m", "tasks", *sys.argv[1:]]),
-                on_evaluation=progress,
+                on_evaluation=show,
             )
         for run in runs:
             last = run.metrics[-1]
@@ -157,28 +160,18 @@ class Train(Generic[AnyTask, AnyModel]):
             print(f"{run.path}: step {last['step']}, {numbers}")
 
 
-class _Progress:
+@contextmanager
+def _losses_shown(steps: int, quiet: bool) -> Iterator[Callable[[int, list[dict[str, Any]]], None]]:
     """One bar with the mean losses of the models in training."""
+    with progress_bar(quiet=quiet) as bar:
+        training = bar.add_task("", total=steps)
 
-    def __init__(self, steps: int, quiet: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        def show(step: int, rows: list[dict[str, Any]]) -> None:
+            train_loss = mean(row["train_loss"] for row in rows)
+            test_loss = mean(row["test_loss"] for row in rows)
+            bar.update(training, completed=step, description=f"train loss {train_loss:.3g}  test loss {test_loss:.3g}")
 
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self.bar = Progress(*columns, disable=quiet)
-        self.task = self.bar.add_task("", total=steps)
-
-    def __enter__(self) -> Callable[[int, list[dict[str, Any]]], None]:
-        self.bar.start()
-        return self.update
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def update(self, step: int, rows: list[dict[str, Any]]) -> None:
-        losses = [
-            f"{part} loss {sum(row[f'{part}_loss'] for row in rows) / len(rows):.3g}" for part in ("train", "test")
-        ]
-        self.bar.update(self.task, completed=step, description="  ".join(losses))
+        yield show
 
 
 def _option_types() -> tyro.constructors.ConstructorRegistry:
@@ -259,30 +252,30 @@ def _train_parser(family: str, arguments: list[str]) -> Train[Any, Any]:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit status 2."""
-    arguments = sys.argv[1:]
-    try:
-        match arguments:
-            case ["train", family, *rest] if not family.startswith("-") and known(family):
-                command: Any = _train_parser(family, rest)
-            case ["train", family, *_] if not family.startswith("-"):
-                command = partial(_families, family)  # whatever options follow
-            case _:
-                from tasks.sweep.command import Sweep
+    with mistakes_in_one_line():
+        try:
+            _command(sys.argv[1:])()
+        except KeyboardInterrupt:
+            print("interrupted: the same command continues", file=sys.stderr)
+            sys.exit(130)
 
-                command = tyro.extras.subcommand_cli_from_dict(
-                    {"list": List, "train": _families, "sweep": Sweep, "show": Show},
-                    prog="python -m tasks",
-                    description="Train small hooked transformers on problems whose rule is known.",
-                    args=arguments,
-                )
-        if command is not None:
-            command()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues", file=sys.stderr)
-        sys.exit(130)
+
+def _command(arguments: list[str]) -> Callable[[], None]:
+    """What the arguments ask for, ready to run."""
+    match arguments:
+        case ["train", family, *options] if not family.startswith("-") and known(family):
+            return _train_parser(family, options)
+        case ["train", family, *_] if not family.startswith("-"):
+            return partial(_families, family)  # whatever options follow
+    from tasks.sweep.command import Sweep
+
+    command = tyro.extras.subcommand_cli_from_dict(
+        {"list": List, "train": _families, "sweep": Sweep, "show": Show},
+        prog="python -m tasks",
+        description="Train small hooked transformers on problems whose rule is known.",
+        args=arguments,
+    )
+    return command or (lambda: None)
 
 
 def _families(

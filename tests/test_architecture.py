@@ -21,8 +21,8 @@ MAY_ENTER = {
     "ground": set(),
 }
 """Room of interp → the rooms it may import from, besides itself and the ground."""
-FRONT_DOORS = ("interp", "interp.probe")
-"""What may look into several rooms: the public names, and the command."""
+FRONT_DOORS = ("interp", "interp.__main__", "interp.probe")
+"""What may look into several rooms: the public names, and the commands."""
 TASK_FILES = tuple(sorted(path.stem for path in (ROOT / "tasks" / "families").glob("[!_]*.py")))
 HEAVY = ("torch", "sklearn", "transformer_lens", "plotly", "scipy")
 
@@ -205,6 +205,7 @@ def test_scikit_learn_transformer_lens_and_plotly_load_where_they_are_used(file)
         "tasks.training",
         "interp",
         "tasks.__main__",
+        "interp.__main__",
         "interp.probe",
         "tasks.presets",
         "tasks.sweep.command",

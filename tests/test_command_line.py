@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from interp import __main__ as rulelens
 from interp import probe
 from tasks import __main__ as command_line
 from tasks.families.anchor import Anchor
@@ -110,6 +111,9 @@ STARTS = {
     "tasks train parity --help": "tasks train parity",
     "tasks train memory_reasoning --help": "tasks train memory_reasoning",
     "interp.probe --help": "interp.probe",
+    "rulelens --help": "interp",
+    "rulelens train --help": "interp train modular",
+    "rulelens probe --help": "interp probe",
 }
 CHILD = """
 import json, os, runpy, sys
@@ -370,7 +374,7 @@ def test_outside_a_checkout_the_probe_says_what_to_give_it(tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "words"), [("tasks", ["show"]), ("interp.probe", [])])
+@pytest.mark.parametrize(("module", "words"), [("tasks", ["show"]), ("interp.probe", []), ("interp", ["probe"])])
 def test_a_mistake_shows_no_traceback_in_a_process_of_its_own(module, words, tmp_path):
     child = subprocess.run(
         [sys.executable, "-m", module, *words, str(tmp_path / "nothing")], capture_output=True, text=True, check=False
@@ -379,6 +383,17 @@ def test_a_mistake_shows_no_traceback_in_a_process_of_its_own(module, words, tmp
     assert child.stderr.startswith("error: expected a run folder")
     assert child.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_rulelens_passes_each_word_on_and_refuses_others(run_folder, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["rulelens", "show", str(run_folder)])
+    rulelens.main()
+    assert "finished" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["rulelens", "probe", str(run_folder), "--only", "rank"])
+    rulelens.main()
+    assert "rank" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["rulelens", "prove"])
+    assert "list, train, sweep, show, probe, got 'prove'" in refusal(rulelens.main, capsys)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from interp.subject import Subject, Trajectory
 from interp.transitions import Phases, Transition, cleanup_end, fitted, phases
 from tasks.base import UserError
 from tasks.surroundings import ordinary_torch
+from tasks.terminal import progress_bar
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -74,13 +75,13 @@ class GrokkingResult(Result):
 
 
 @ordinary_torch()
-def analyze(trajectory: Trajectory, *, control_seed: int = 0, progress_bar: bool = False) -> GrokkingResult:
+def analyze(trajectory: Trajectory, *, control_seed: int = 0, show_progress: bool = False) -> GrokkingResult:
     """Every progress measure at every snapshot of a run, and its phases.
 
     Args:
         trajectory: one run of a ± b mod p over its steps.
         control_seed: of the random frequencies.
-        progress_bar: show one on the terminal, a step per snapshot; 100 of p = 113 take a minute or two.
+        show_progress: show a bar on the terminal, a step per snapshot; 100 of p = 113 take a minute or two.
 
     Raises:
         UserError: a run without snapshots, or of another task or model.
@@ -93,7 +94,7 @@ def analyze(trajectory: Trajectory, *, control_seed: int = 0, progress_bar: bool
     others = restricted.placebo_keys(last.p, keys, control_seed)
     measures = tuple(
         measure(subject, last if subject is subjects[-1] else addition_table(subject), keys, others)
-        for subject in _shown(subjects, progress_bar)
+        for subject in _shown(subjects, show_progress)
     )
     logged = _logged_accuracy(subjects, measures)
     memorised, generalised = fitted(logged[0], logged[1]), fitted(logged[0], logged[2])
@@ -115,13 +116,10 @@ def analyze(trajectory: Trajectory, *, control_seed: int = 0, progress_bar: bool
     )
 
 
-def _shown(subjects: Sequence[Subject], progress_bar: bool) -> Iterator[Subject]:
+def _shown(subjects: Sequence[Subject], shown: bool) -> Iterator[Subject]:
     """The subjects in turn, with a bar that says how many are done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("snapshots"), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress_bar) as bar:
-        yield from bar.track(subjects)
+    with progress_bar(quiet=not shown) as bar:
+        yield from bar.track(subjects, description="snapshots")
 
 
 def measure(subject: Subject, table: AdditionTable, keys: Sequence[int], others: Sequence[int]) -> StepMeasures:

@@ -3,6 +3,8 @@
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +15,7 @@ from tasks.base import UserError
 from tasks.sweep.engines import EngineName
 from tasks.sweep.grid import SweepSpec
 from tasks.sweep.ready import READY
+from tasks.terminal import progress_bar
 
 SHOWN_ERRORS = 5
 
@@ -42,7 +45,7 @@ class Sweep:
         """Run it; exit status 1 if a cell failed."""
         from tasks.sweep.execute import run_sweep
 
-        with _Progress(self.quiet) as progress:
+        with _cells_shown(self.quiet) as show:
             results = run_sweep(
                 find(self.spec),
                 self.out,
@@ -52,7 +55,7 @@ class Sweep:
                 device=self.device,
                 retry_failed=self.retry_failed,
                 command=shlex.join(["python", "-m", "tasks", *sys.argv[1:]]),
-                on_progress=progress,
+                on_progress=show,
             )
         failed = results[results["error"].notna()]
         print(f"{self.out / 'table.parquet'}: {len(results) - len(failed)} cells finished, {len(failed)} failed")
@@ -78,30 +81,20 @@ def find(name: str) -> SweepSpec:
     raise UserError(f"expected a .toml or .py file or a sweep among {', '.join(READY)}, got {name!r}")
 
 
-class _Progress:
+@contextmanager
+def _cells_shown(quiet: bool) -> Iterator[Callable[[int, int, int], None]]:
     """One bar over the cells: their rate, the time left, and how many failed."""
+    with progress_bar(quiet=quiet, whole_rate=True) as bar:
+        begun: list[tuple[float, int]] = []
 
-    def __init__(self, quiet: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        def show(finished: int, failed: int, cells: int) -> None:
+            ended = finished + failed
+            if not begun:  # cells that an earlier command finished count as done, not towards the rate
+                begun.append((time.monotonic(), ended))
+                bar.add_task("", total=cells, completed=ended)
+            since, before = begun[0]
+            minutes = (time.monotonic() - since) / 60
+            rate = f"{(ended - before) / minutes:.3g} cells a minute, " if ended > before else ""
+            bar.update(bar.task_ids[0], completed=ended, description=f"{rate}{failed} failed")
 
-        text = TextColumn("{task.description}")
-        columns = (BarColumn(), MofNCompleteColumn(), text, TimeRemainingColumn(elapsed_when_finished=True))
-        # the rate and the time left are of the whole command, not of its last seconds: stacks take minutes
-        self.bar = Progress(*columns, disable=quiet, speed_estimate_period=float("inf"))
-        self.begun: tuple[float, int] | None = None
-
-    def __enter__(self) -> "_Progress":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, finished: int, failed: int, cells: int) -> None:
-        ended, now = finished + failed, time.monotonic()
-        if self.begun is None:
-            self.begun = now, ended
-            self.bar.add_task("", total=cells, completed=ended)
-        since, before = self.begun
-        rate = f"{60 * (ended - before) / (now - since):.3g} cells a minute, " if ended > before else ""
-        self.bar.update(self.bar.task_ids[0], completed=ended, description=f"{rate}{failed} failed")
+        yield show

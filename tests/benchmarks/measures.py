@@ -99,7 +99,7 @@ def main() -> None:
         steps = range(100, 100 * (arguments.snapshots + 1), 100)
         trajectory = Trajectory([Subject.of(last.config, last.params, last.task, step=step) for step in steps])
     start = time.process_time()
-    grokking.analyze(trajectory, progress_bar=True)
+    grokking.analyze(trajectory, show_progress=True)
     print(f"| grokking, {len(trajectory)} snapshots | | {time.process_time() - start:.0f} |")
 
 

@@ -65,7 +65,7 @@ def test_every_step_has_the_numbers_that_the_analysis_of_one_model_gives_there(g
 def test_a_bar_counts_the_snapshots_where_one_is_asked_for(growing, capsys) -> None:
     silent = grokking.analyze(growing)
     assert capsys.readouterr() == ("", "")
-    assert grokking.analyze(growing, progress_bar=True).to_dict() == silent.to_dict()
+    assert grokking.analyze(growing, show_progress=True).to_dict() == silent.to_dict()
     assert "3/3 snapshots" in capsys.readouterr().out
 
 
