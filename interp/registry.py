@@ -14,7 +14,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tasks.base import UserError
 
@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 
 ANY: tuple[str, ...] = ("any",)
 """Of every task family."""
-Takes = Literal["subject", "trajectory", "pair of ensembles", "table"]
-"""What an analysis is made of."""
+TAKES: dict[str, str] = {
+    "subject": "one model at one step: interp.subject.Subject",
+    "trajectory": "one run over its steps: interp.subject.Trajectory",
+    "pair of ensembles": "two groups of runs that differ in the seed: interp.subject.Ensemble",
+    "table": "the runs of a sweep: tasks.sweep.table.table",
+}
+"""What an analysis can be made of, and what that is."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,20 @@ class Analysis:
         module: its dotted name.
         tasks: families it applies to, or ``ANY``.
         on_request: families of which it runs only where it is named: it is slow, trains, or repeats another.
-        takes: what ``analyze`` is given.
+        takes: what ``analyze`` is given, a name of ``TAKES``.
+
+    Raises:
+        UserError: another name.
     """
 
     module: str
     tasks: tuple[str, ...] = field(default=ANY, kw_only=True)
     on_request: tuple[str, ...] = field(default=(), kw_only=True)
-    takes: Takes = field(default="subject", kw_only=True)
+    takes: str = field(default="subject", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.takes not in TAKES:
+            raise UserError(f"expected takes among {', '.join(TAKES)}, got {self.takes!r}")
 
     def applies(self, family: str) -> bool:
         """Whether it is one of such tasks."""

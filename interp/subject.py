@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.statistics import random_weights
-from tasks.base import Task, UserError, as_task
+from tasks.base import Task, UserError, answer_positions, as_task
 from tasks.models.config import Layout
 from tasks.models.family import Tap, untapped
 from tasks.registry import hooked_model, model_family
@@ -152,8 +152,11 @@ class Subject:
         self,
         inputs: Int[Tensor, "example pos"] | Float[Tensor, "example *pos d_input"],
         edits: Mapping[str, Edit] | None = None,
-    ) -> Float[Tensor, "example d_vocab_out"]:
-        """Logits at the answer position; ``edits`` replaces activations, by hook name, on all examples at once."""
+    ) -> Float[Tensor, "example *answer d_vocab_out"]:
+        """Logits at the answer position, or at each of several.
+
+        ``edits`` replaces activations, by hook name, on all examples at once.
+        """
         return self.activations(inputs, (), edits)[0]
 
     @ordinary_torch()
@@ -163,7 +166,7 @@ class Subject:
         inputs: Int[Tensor, "example pos"] | Float[Tensor, "example *pos d_input"],
         names: Sequence[str],
         edits: Mapping[str, Edit] | None = None,
-    ) -> tuple[Float[Tensor, "example d_vocab_out"], dict[str, Float[Tensor, "example ..."]]]:
+    ) -> tuple[Float[Tensor, "example *answer d_vocab_out"], dict[str, Float[Tensor, "example ..."]]]:
         """Logits at the answer position, and the activations with these hook names, [example, pos, …].
 
         Raises:
@@ -198,8 +201,8 @@ class Subject:
         params: Mapping[str, Float[Tensor, "..."]] | None = None,
         tap: Tap = untapped,
         prepared: Any = None,
-    ) -> Float[Tensor, "example d_vocab_out"]:
-        """Logits at the answer position, of all inputs at once, with gradients where they are wanted.
+    ) -> Float[Tensor, "example *answer d_vocab_out"]:
+        """Logits of all inputs at once, at the answer position or at each of several; with gradients, where wanted.
 
         Args:
             inputs: what the model reads.
@@ -209,13 +212,15 @@ class Subject:
         """
         own = self.params if params is None else params
         stack = {name: value.unsqueeze(0) for name, value in own.items()}
-        at = self.task.answer_position
-        # with nobody looking, only the answer's position is computed
+        at = answer_positions(self.task)
+        # with nobody looking, only the answers' positions are computed
         asked = at if tap is untapped else None
         run = model_family(self.config).forward
         shown = run(stack, inputs[None], self.config, tap=tap, answer_position=asked, prepared=prepared)[0]
+        if len(at) > 1:
+            return shown if asked else shown[:, list(at)]
         # a perceptron answers once per input, and an edit may have left one position
-        return shown[:, at if shown.shape[1] > 1 else 0]
+        return shown[:, self.task.answer_position if shown.shape[1] > 1 else 0]
 
     @property
     def unembedding(self) -> tuple[Float[Tensor, "d_model d_vocab_out"], Float[Tensor, " d_vocab_out"]]:
@@ -235,7 +240,7 @@ class Subject:
             return W_U
         return self.params[self.config.neurons[-1].W_out].to(W_U.dtype) @ W_U
 
-    def answers(self, inputs: Int[Tensor, "example pos"]) -> Int[Tensor, " example"]:
+    def answers(self, inputs: Int[Tensor, "example pos"]) -> Int[Tensor, "example *answer"]:
         """The answer with the largest logit; where one logit stands for two answers, whether it is above 0."""
         logits = self.logits(inputs)
         return (logits.squeeze(-1) > 0).long() if logits.shape[-1] == 1 else logits.argmax(-1)

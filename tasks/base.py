@@ -7,7 +7,9 @@ Several designs meet here:
 
 * ``Examples`` is the one form in which data leaves a task: tokens, targets and, where they exist, the answers that
   candidate rules would give.
-* ``train_set()`` is what training draws batches from, ``evaluation_sets()`` is what is measured along the way.
+* ``train_set()`` is what training draws batches from, ``evaluation_sets()`` is what is measured along the way. Data
+  without end come from ``batch(seed, step, size)`` instead, a function of its arguments alone.
+* an example has one answer, or several: one at each of ``answer_positions``.
 * a task that is a table (modular arithmetic) also has ``all_inputs()``; a task that samples (anchors) does not.
 """
 
@@ -38,12 +40,15 @@ class Examples:
 
     ``inputs`` [example, pos] are token ids, ``targets`` [example] the taught or true answers, ``rules`` maps a rule's
     name to its answers [example]. In a regression inputs are real vectors, one per example or one per position, and
-    targets and what rules predict are numbers [example, d_out].
+    targets and what rules predict are numbers [example, d_out]. Where an example has several answers, targets and rules
+    have an axis more: [example, answer].
     """
 
     inputs: Int[Tensor, "example pos"] | Float[Tensor, "example *pos d_input"]
-    targets: Int[Tensor, " example"] | Float[Tensor, "example d_out"]
-    rules: Mapping[str, Int[Tensor, " example"] | Float[Tensor, "example d_out"]] = field(default_factory=dict)
+    targets: Int[Tensor, "example *answer"] | Float[Tensor, "example *answer d_out"]
+    rules: Mapping[str, Int[Tensor, "example *answer"] | Float[Tensor, "example *answer d_out"]] = field(
+        default_factory=dict
+    )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -63,7 +68,12 @@ def joined(parts: Sequence[Examples]) -> Examples:
 
 @runtime_checkable
 class Task(Protocol):
-    """A problem whose rule is known. Implementations are frozen dataclasses; see ``AnchorComposition``."""
+    """A problem whose rule is known. Implementations are frozen dataclasses; see ``AnchorComposition``.
+
+    A task may say more than this: ``answer_positions``, a tuple of positions, where an example has several answers;
+    ``d_input``, the size of the real vectors that a sequence is made of; ``batch``, if its data have no end (see
+    ``EndlessTask``).
+    """
 
     family: ClassVar[str]
 
@@ -89,11 +99,11 @@ class Task(Protocol):
 
     @property
     def answer_position(self) -> int:
-        """Position at which the answer is read."""
+        """Position at which the answer is read; of several answers the last."""
         ...
 
     def train_set(self) -> Examples:
-        """What training draws its batches from."""
+        """What training draws its batches from; of data without end a sample, which stands for them in a run folder."""
         ...
 
     def evaluation_sets(self) -> dict[str, Examples]:
@@ -107,6 +117,20 @@ class Task(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Fields as JSON values; ``task_from_dict`` of ``tasks`` reads them back."""
         ...
+
+
+@runtime_checkable
+class EndlessTask(Task, Protocol):
+    """A task whose data have no end: each step of each run sees a batch of its own."""
+
+    def batch(self, seed: int, step: int, size: int) -> Examples:
+        """What a run with this seed sees at this step: a function of the arguments and of the task's fields alone."""
+        ...
+
+
+def answer_positions(task: Task) -> tuple[int, ...]:
+    """The positions at which the answers of an example are read, ascending; most often one."""
+    return tuple(getattr(task, "answer_positions", (task.answer_position,)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.base import Examples, Task, UserError, digest
+from tasks.base import EndlessTask, Examples, Task, UserError, answer_positions, digest
 
 
 class ContractError(UserError):
@@ -124,12 +124,12 @@ def _examples(task: Any, name: str, examples: Examples) -> None:
     if not len(inputs):
         return
     expect(inputs.ndim >= 2, "input shape", f"expected inputs [example, pos …] in {name}, got {tuple(inputs.shape)}")
+    width = getattr(task, "d_input", None)
+    if task.d_vocab or width:
+        shape = (task.n_ctx, width) if width else (task.n_ctx,)
+        got = tuple(inputs.shape[1:])
+        expect(got == shape, "input shape", f"expected inputs [example, {shape}] in {name}, got {got}")
     if task.d_vocab:
-        expect(
-            inputs.shape[1] == task.n_ctx,
-            "input shape",
-            f"expected {task.n_ctx} tokens in {name}, got {inputs.shape[1]}",
-        )
         inside = bool((inputs >= 0).all() and (inputs < task.d_vocab).all())
         expect(inside, "vocabulary", f"expected tokens below d_vocab = {task.d_vocab} in {name}")
     else:
@@ -139,14 +139,36 @@ def _examples(task: Any, name: str, examples: Examples) -> None:
     else:
         inside = bool((targets >= 0).all() and (targets < task.d_vocab_out).all())
         expect(inside, "answers", f"expected targets below d_vocab_out = {task.d_vocab_out} in {name}")
+    several = len(answer_positions(task))
+    shape = (several,) * (several > 1) + (task.d_vocab_out,) * targets.is_floating_point()
+    got = tuple(targets.shape[1:])
+    expect(got == shape, "answers", f"expected targets [example, {shape}] in {name}, got {got}")
     for rule, answers in examples.rules.items():
         expect(len(answers) == len(targets), "rules", f"expected an answer of {rule} per example in {name}")
 
 
 def _answer_position(task: Any) -> None:
-    """The answer is read at a position that there is."""
-    inside = 0 <= task.answer_position < task.n_ctx
-    expect(inside, "answer position", f"expected one of {task.n_ctx} positions, got {task.answer_position}")
+    """Answers are read at positions that there are, the last at ``answer_position``."""
+    positions = answer_positions(task)
+    inside = all(0 <= position < task.n_ctx for position in positions)
+    expect(inside, "answer position", f"expected some of {task.n_ctx} positions, got {positions}")
+    ordered = list(positions) == sorted(set(positions)) and positions[-1] == task.answer_position
+    expect(ordered, "answer position", f"expected them to rise to {task.answer_position}, got {positions}")
+
+
+def _batch(task: Any) -> None:
+    """A batch of data without end is a function of seed, step and size."""
+    if not isinstance(task, EndlessTask):
+        return
+    before = random_states()
+    first = task.batch(0, 3, 4)
+    expect(random_states() == before, "global random state", "expected no draw from it: use tasks.base.generator")
+    _examples(task, "batch", first)
+    expect(len(first) == 4, "batch", f"expected 4 examples of batch(0, 3, 4), got {len(first)}")
+    same = digest(task.batch(0, 3, 4)) == digest(first)
+    expect(same, "batch", "expected the same batch for the same seed, step and size, got another")
+    for other in (task.batch(1, 3, 4), task.batch(0, 4, 4)):
+        expect(digest(other) != digest(first), "batch", "expected another batch for another seed or step, got the same")
 
 
 def _split(task: Any) -> None:
@@ -162,6 +184,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "global random state": _untouched,
     "sets": _sets,
     "answer position": _answer_position,
+    "batch": _batch,
     "split": _split,
 }
 """In this order."""

@@ -14,7 +14,8 @@ import tasks.models
 import tasks.sweep
 import tasks.training
 from interp.probe import Probe
-from interp.registry import ANALYSES, MEASURES
+from interp.registry import ANALYSES, MEASURES, TAKES, Analysis
+from tasks.base import UserError
 from tasks.lazy import lazily
 
 ROOT = Path(__file__).parents[1]
@@ -72,3 +73,9 @@ def test_the_readme_has_a_row_for_every_analysis() -> None:
     others = [name for name in ANALYSES if name not in of_a_subject]
     called = re.findall(r"^\| `(\w+)\.analyze", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     assert sorted(set(called) & set(ANALYSES)) == sorted(others)
+
+
+def test_an_analysis_says_what_it_is_made_of_by_a_name_that_the_registry_knows() -> None:
+    assert {line.takes for line in ANALYSES.values()} <= set(TAKES)
+    with pytest.raises(UserError, match="expected takes among subject, trajectory, pair of ensembles, table"):
+        Analysis("somebodys.width", takes="a model")

@@ -157,9 +157,11 @@ class TransformerConfig(Fields):
         )
 
     def for_task(self, task: Task) -> Self:
-        """The architecture with the task's vocabulary; it may be made for longer sequences than the task's."""
+        """The architecture with the task's vocabulary, or the size of its real vectors; it may be made for longer
+        sequences than the task's."""
         n_ctx = max(self.n_ctx, task.n_ctx)
-        return replace(self, d_vocab=task.d_vocab, d_vocab_out=task.d_vocab_out, n_ctx=n_ctx)
+        d_input = None if task.d_vocab else getattr(task, "d_input", self.d_input)
+        return replace(self, d_vocab=task.d_vocab or None, d_input=d_input, d_vocab_out=task.d_vocab_out, n_ctx=n_ctx)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,11 @@ Parameters = Mapping[str, Float[Tensor, "model ..."]]
 Inputs = Int[Tensor, "model batch pos"] | Float[Tensor, "model batch *pos d_input"]
 """A batch per model: token ids, or real vectors, one per input or one per position."""
 
-Targets = Int[Tensor, "model batch"] | Float[Tensor, "model batch d_vocab_out"]
-"""A batch per model: answers, or numbers to be met."""
+Targets = Int[Tensor, "model batch *answer"] | Float[Tensor, "model batch *answer d_vocab_out"]
+"""A batch per model: answers, or numbers to be met; one per input, or one at each of several positions."""
+
+Shown = int | tuple[int, ...]
+"""The position that a forward pass is asked about, or several."""
 
 Tap = Callable[[str, Tensor], Tensor]
 """Called with an activation's name and value [model, batch, …]; what it returns takes the activation's place."""
@@ -78,10 +81,10 @@ class ModelFamily(Protocol):
         config: Any,
         *,
         tap: Tap = untapped,
-        answer_position: int | None = None,
+        answer_position: Shown | None = None,
         prepared: Any = None,
     ) -> Float[Tensor, "model batch shown d_vocab_out"]:
-        """Logits of every model of the stack; only those at ``answer_position`` if one is given."""
+        """Logits of every model of the stack; only those at ``answer_position``, one or several, if it is given."""
         ...
 
     def mean_cross_entropy(

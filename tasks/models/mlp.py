@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from tasks.base import UserError
 from tasks.models.config import MLPConfig
-from tasks.models.family import Parameters, Tap, names_shown, untapped
+from tasks.models.family import Parameters, Shown, Tap, names_shown, untapped
 from tasks.models.layers import activation, gather, product, worth_a_call
 
 
@@ -53,7 +53,7 @@ def forward(
     config: MLPConfig,
     *,
     tap: Tap = untapped,
-    answer_position: int | None = None,
+    answer_position: Shown | None = None,
     prepared: object = None,
 ) -> Float[Tensor, "model batch 1 d_vocab_out"]:
     """Logits of a stack of models, [model, batch, 1, d_vocab_out]; with ``one_logit`` the last axis has length 1.

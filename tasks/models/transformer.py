@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tasks.models.config import TransformerConfig
-from tasks.models.family import Inputs, Parameters, Tap, Targets, names_shown, untapped
+from tasks.models.family import Inputs, Parameters, Shown, Tap, Targets, names_shown, untapped
 from tasks.models.layers import activation, gather, linear, product, worth_a_call
 
 
@@ -107,16 +107,17 @@ def forward(
     config: TransformerConfig,
     *,
     tap: Tap = untapped,
-    answer_position: int | None = None,
+    answer_position: Shown | None = None,
     prepared: DistinctTokens | Tensor | None = None,
 ) -> Float[Tensor, "model batch shown d_vocab_out"]:
-    """Logits of a stack of models, [model, batch, pos, d_vocab_out]; pos is 1 where ``answer_position`` is given.
+    """Logits of a stack of models, [model, batch, pos, d_vocab_out]; of the answer positions alone, if they are given.
 
     Args:
         params: one tensor per name of ``shapes``, with a leading model axis.
         inputs: token ids (or real vectors), one batch per model.
         tap: sees and may replace each activation, under transformer-lens's hook names, each with a leading model axis.
-        answer_position: compute the last layer's queries, MLP and logits here only. Not together with a tap.
+        answer_position: compute the last layer's queries, MLP and logits here only, at one position or at several. Not
+            together with a tap.
         prepared: ``distinct_tokens`` of the training set: the first layer's projections are computed once per row and
             gathered. Not together with a tap. Anything else is ignored.
     """
@@ -124,12 +125,13 @@ def forward(
     if not isinstance(prepared, DistinctTokens):
         prepared = None
     positions = torch.arange(inputs.shape[2], device=inputs.device)
+    asked = None if answer_position is None else _places(answer_position)
     x = _embed(params, inputs, c, tap) if prepared is None else inputs  # which the first layer then looks up
 
     for layer in range(c.n_layers):
         block = f"blocks.{layer}"
-        only = answer_position if layer == c.n_layers - 1 else None
-        queries = positions if only is None else positions[only : only + 1]
+        only = asked if layer == c.n_layers - 1 else None
+        queries = positions if only is None else positions[only]
         if layer == 0 and prepared is not None:
             x, attn_out = _first_attention(params, inputs, only, prepared, c)
         else:
@@ -137,8 +139,8 @@ def forward(
             normed = _norm(x, params, f"{block}.ln1", c, tap) if c.normalization == "pre" else x
             k, v = (_project(normed, params, f"{block}.attn", part, c) for part in "KV")
             if only is not None:
-                x = x[:, :, only : only + 1]
-                normed = normed[:, :, only : only + 1] if c.normalization == "pre" else x
+                x = x[:, :, only]
+                normed = normed[:, :, only] if c.normalization == "pre" else x
             q = _project(normed, params, f"{block}.attn", "Q", c)
             attn_out = _attention(q, k, v, queries, params, f"{block}.attn", c, tap)
         x = tap(f"{block}.hook_resid_mid", x + tap(f"{block}.hook_attn_out", attn_out))
@@ -155,6 +157,18 @@ def forward(
         x = _norm(x, params, "ln_final", c, tap)
     W_U = params["embed.W_E"][:, : c.d_out].transpose(1, 2) if c.tied_unembedding else params["unembed.W_U"]
     return linear(x, W_U, params.get("unembed.b_U"))
+
+
+def _places(shown: Shown) -> slice | list[int]:
+    """The positions as an index that keeps the axis: a slice, which makes a view, where they are evenly spaced.
+
+    >>> _places(3), _places((0, 2, 4)), _places((0, 1, 5))
+    (slice(3, 4, 1), slice(0, 5, 2), [0, 1, 5])
+    """
+    places = [shown] if isinstance(shown, int) else list(shown)
+    stride = places[1] - places[0] if len(places) > 1 else 1
+    evenly = stride > 0 and list(range(places[0], places[-1] + 1, stride)) == places
+    return slice(places[0], places[-1] + 1, stride) if evenly else places
 
 
 def hook_names(config: TransformerConfig) -> list[str]:
@@ -184,29 +198,32 @@ def _embed(
 def _first_attention(
     params: Parameters,
     inputs: Int[Tensor, "model batch pos"],
-    only: int | None,
+    only: slice | list[int] | None,
     prepared: DistinctTokens,
     c: TransformerConfig,
 ) -> tuple[Float[Tensor, "model batch query d_model"], Float[Tensor, "model batch query d_model"]]:
     """The first residual stream, where asked for, and what attention adds to it, from one row per distinct token."""
     name = "blocks.0.attn"
     positions = torch.arange(inputs.shape[2], device=inputs.device)
-    asked = slice(None) if only is None else slice(only, only + 1)
+    asked = slice(None) if only is None else only
+    queries = positions[asked]
     x = params["embed.W_E"][:, prepared.tokens]
     if c.positions:
         x = x + params["pos_embed.W_pos"][:, prepared.positions]
     normed = _norm(x, params, "blocks.0.ln1", c, untapped) if c.normalization == "pre" else x
     q, k, v = (_project(normed, params, name, part, c) for part in "QKV")
     rows = prepared.row[inputs, positions]
-    fixed = None if only is None else prepared.constant[only]
+    fixed = None
+    if isinstance(only, slice) and only.stop == only.start + 1:  # one position is asked about
+        fixed = prepared.constant[only.start]
     if fixed is None:
         q, k, v = gather(q, rows[:, :, asked]), gather(k, rows), gather(v, rows)
-        attn_out = _attention(q, k, v, positions[asked], params, name, c, untapped)
+        attn_out = _attention(q, k, v, queries, params, name, c, untapped)
     else:  # one query for all examples: a score per row, gathered
         products = (q[:, fixed : fixed + 1] * k).unflatten(-1, (c.n_heads, c.d_head))
         scores = gather(products.sum(-1) / math.sqrt(c.d_head), rows).transpose(2, 3).unsqueeze(3)
         v = gather(v, rows).unflatten(-1, (c.n_heads, c.d_head))
-        attn_out = _attend(scores, v, positions[asked], params, name, c, untapped)
+        attn_out = _attend(scores, v, queries, params, name, c, untapped)
     return gather(x, rows[:, :, asked]), attn_out
 
 

@@ -11,22 +11,26 @@ Decayed = Literal["all", "matrices"]
 Autocast = Literal["none", "bfloat16"]
 SnapshotDtype = Literal["same", "float16"]
 Part = Literal["train", "test"]
+OptimizerName = Literal["adamw", "muon"]
 Objective = Literal["cross_entropy", "stablemax", "squared_error"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Fields):
-    """AdamW with a schedule. Its defaults are those of Nanda et al. 2023 (arXiv 2301.05217).
+    """An optimiser with a schedule. Its defaults are those of Nanda et al. 2023 (arXiv 2301.05217).
 
     Args:
         steps: optimiser steps.
         batch_size: examples per step, drawn from a reshuffled training set, the last partial batch dropped; ``None``:
             all.
+        optimizer: ``adamw``; or ``muon``, which moves each weight matrix between the embedding and the unembedding by
+            an orthogonal matrix, and all else as AdamW does (``tasks.training.muon``).
         learning_rate: the peak of the schedule.
         weight_decay: decoupled; each step takes learning_rate · weight_decay of a weight away.
         decayed: whether it covers all parameters or only the weight matrices (not biases and LayerNorm weights).
         l1_penalty: times the sum of absolute weights (those of ``decayed``), added to the loss.
         beta1, beta2, eps: of AdamW.
+        momentum: of muon.
         clip_norm: largest gradient norm of one model; ``None``: no clipping.
         warmup_steps: linear rise from ``warmup_from`` · learning_rate to learning_rate.
         decay: what follows: ``constant``, or ``cosine`` down to ``decay_to`` · learning_rate at the last step.
@@ -62,9 +66,11 @@ class TrainingConfig(Fields):
     weight_decay: float = 1.0
     decayed: Decayed = "all"
     l1_penalty: float = 0.0
+    optimizer: OptimizerName = "adamw"
     beta1: float = 0.9
     beta2: float = 0.98
     eps: float = 1e-8
+    momentum: float = 0.95
     clip_norm: float | None = None
     warmup_steps: int = 10
     warmup_from: float = 0.0
@@ -98,6 +104,7 @@ class TrainingConfig(Fields):
             if value is not None and value < least:
                 raise UserError(f"expected {name} of at least {least}, got {value}")
         for name, choices in (
+            ("optimizer", OptimizerName),
             ("decayed", Decayed),
             ("decay", Decay),
             ("objective", Objective),
@@ -109,7 +116,7 @@ class TrainingConfig(Fields):
         ):
             if getattr(self, name) not in get_args(choices):
                 raise UserError(f"expected {name} among {', '.join(get_args(choices))}, got {getattr(self, name)!r}")
-        for name in ("beta1", "beta2", "grokfast_alpha"):
+        for name in ("beta1", "beta2", "momentum", "grokfast_alpha"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"expected {name} in [0, 1), got {getattr(self, name)}")
         for name in ("eps", "clip_norm"):

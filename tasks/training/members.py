@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from tasks.base import Task, UserError, digest
+from tasks.base import EndlessTask, Task, UserError, digest
 from tasks.models.initialization import Initialization, initialize
 from tasks.processor import describe
 from tasks.registry import model_family
@@ -59,6 +59,11 @@ def members(
             )
     if model.d_vocab and not task.d_vocab:
         raise UserError("expected a model that reads real vectors for this task, got one that reads tokens")
+    vectors, read = getattr(task, "d_input", None), getattr(model, "d_input", None)
+    if vectors not in (None, read):
+        raise UserError(f"expected a model that reads vectors of d_input {vectors} for this task, got {read}")
+    if isinstance(task, EndlessTask) and training.batch_size is None:
+        raise UserError("expected a batch_size: the data of this task have no end")
     shapes = model_family(model).shapes(model)
     for name in training.frozen:
         if name not in shapes:

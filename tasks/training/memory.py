@@ -15,14 +15,15 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tasks.base import Task, UserError
+from tasks.base import EndlessTask, Task, UserError, answer_positions
 from tasks.registry import model_family
 from tasks.training.config import TrainingConfig
 from tasks.training.objective import CHUNK, mean_loss
+from tasks.training.optimizer import optimizer_class
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_KEPT = 4  # copies of the parameters: values, gradients and two moments
-_WRITING = 9  # copies more while the resume file is written or read, or a member leaves the stack
+_KEPT = 2  # copies of the parameters: values and gradients; and what the optimiser keeps
+_WRITING = 3  # copies more of each that the resume file holds, while it is written or read or a member leaves the stack
 _IN_FLIGHT = 4  # tensors of the largest size that a pass holds at once, besides what it saved
 _FEW = 32  # models, so many that what they share is not the largest
 
@@ -67,8 +68,12 @@ def largest_stack(task: Task, model: Any, training: TrainingConfig, budget: int)
 def _stack_bytes(task: Task, model: Any, training: TrainingConfig, n_models: int) -> int:
     """Bytes of a stack; some of them, such as what models take one after the other, it takes once."""
     family, dtype = model_family(model), getattr(torch, training.dtype)
-    train_set, evaluated = task.train_set(), max(task.evaluation_sets().values(), key=len)
-    prepared = family.prepare(train_set.inputs).to("meta")
+    evaluated = max(task.evaluation_sets().values(), key=len)
+    if isinstance(task, EndlessTask) and training.batch_size is not None:
+        seen, prepared = task.batch(0, 0, training.batch_size), None
+    else:
+        seen = task.train_set()
+        prepared = family.prepare(seen.inputs).to("meta")
     params = {
         name: torch.empty((n_models, *shape), dtype=dtype, device="meta", requires_grad=True)
         for name, shape in family.shapes(model).items()
@@ -83,7 +88,7 @@ def _stack_bytes(task: Task, model: Any, training: TrainingConfig, n_models: int
     def shared(values: Tensor) -> Tensor:
         return values.to("meta").expand(n_models, *values.shape)
 
-    inputs, targets = (shared(values[: training.batch_size]) for values in (train_set.inputs, train_set.targets))
+    inputs, targets = (shared(values[: training.batch_size]) for values in (seen.inputs, seen.targets))
     drawn = 0
     if training.batch_size is not None:  # each model has a batch of its own
         inputs, targets = inputs.contiguous(), targets.contiguous()
@@ -95,7 +100,7 @@ def _stack_bytes(task: Task, model: Any, training: TrainingConfig, n_models: int
             targets,
             family,
             model,
-            task.answer_position,
+            answer_positions(task),
             prepared,
             training.autocast,
             training.objective,
@@ -106,12 +111,14 @@ def _stack_bytes(task: Task, model: Any, training: TrainingConfig, n_models: int
     backward = parameters + drawn + sum(saved.values()) + _IN_FLIGHT * made.bytes
     with torch.no_grad(), _Largest() as made:
         family.forward(
-            params, shared(evaluated.inputs[:CHUNK]), model, answer_position=task.answer_position, prepared=prepared
+            params, shared(evaluated.inputs[:CHUNK]), model, answer_position=answer_positions(task), prepared=prepared
         )
     evaluation = _IN_FLIGHT * made.bytes
-    evaluation += 2 * n_models * len(evaluated) * task.d_vocab_out * dtype.itemsize  # all answers, in chunks and joined
-    kept = _KEPT + (training.grokfast > 0)  # the average of the gradients
-    return kept * parameters + max(backward, evaluation, _WRITING * parameters)
+    answers = len(evaluated) * len(answer_positions(task))
+    evaluation += 2 * n_models * answers * task.d_vocab_out * dtype.itemsize  # all of them, in chunks and joined
+    moments = len(optimizer_class(training.optimizer).KEEPS)
+    kept = _KEPT + moments + (training.grokfast > 0)  # the average of the gradients
+    return kept * parameters + max(backward, evaluation, _WRITING * (1 + moments) * parameters)
 
 
 class _Largest(TorchDispatchMode):

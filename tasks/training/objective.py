@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tasks.models.family import Inputs, ModelFamily, Parameters, Targets
+from tasks.models.family import Inputs, ModelFamily, Parameters, Shown, Targets
 from tasks.training.config import Autocast, Dtype, Objective
 
 CHUNK = 2048
@@ -86,13 +86,13 @@ def mean_loss(
     targets: Targets,
     family: ModelFamily,
     model: Any,
-    answer_position: int,
+    answer_position: Shown,
     prepared: Any,
     autocast: Autocast,
     objective: Objective = "cross_entropy",
     loss_dtype: Dtype = "float64",
 ) -> Float[Tensor, ""]:
-    """The sum over models of the mean loss at the answer position: what an update differentiates."""
+    """The sum over models of the mean loss over examples and their answers: what an update differentiates."""
     device = "cpu" if inputs.is_meta else inputs.device.type  # tensors without contents stand for some on a CPU
     with torch.autocast(device, torch.bfloat16, enabled=autocast == "bfloat16"):
         if objective == "cross_entropy" and loss_dtype == "float64" and not targets.is_floating_point():
@@ -100,8 +100,9 @@ def mean_loss(
             if together is not None:
                 return together.sum()
         logits = family.forward(params, inputs, model, answer_position=answer_position, prepared=prepared)
-    answers = logits.squeeze(2)  # a view both ways; the gradient of logits[:, :, 0] would be copied into zeros
-    return losses(answers, targets, objective, loss_dtype).mean(-1).sum()
+    # one answer has no axis of its own. A view both ways: the gradient of logits[:, :, 0] would be copied into zeros
+    answers = logits.squeeze(2)
+    return losses(answers, targets, objective, loss_dtype).flatten(1).mean(-1).sum()
 
 
 def _float32_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -136,14 +137,15 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def performance(
-    logits: Float[Tensor, "example d_vocab_out"],
-    targets: Int[Tensor, " example"] | Float[Tensor, "example d_vocab_out"],
-    rules: Mapping[str, Int[Tensor, " example"] | Float[Tensor, "example d_vocab_out"]],
+    logits: Float[Tensor, "example *answer d_vocab_out"],
+    targets: Int[Tensor, "example *answer"] | Float[Tensor, "example *answer d_vocab_out"],
+    rules: Mapping[str, Int[Tensor, "example *answer"] | Float[Tensor, "example *answer d_vocab_out"]],
     name: str,
     objective: Objective = "cross_entropy",
 ) -> dict[str, float]:
-    """Mean loss and accuracy on a set, and the share of answers that follow each rule, under keys that begin with
-    ``name``.
+    """Mean loss and accuracy over all answers of a set, and the share of them that follow each rule.
+
+    Their keys begin with ``name``.
 
     The loss is cross entropy; where another objective is minimised, its mean stands beside it, as ``…_objective``.
     Where targets are numbers there is no accuracy, and what stands for each rule is the mean squared error to what it

@@ -1,4 +1,7 @@
-"""AdamW over a stack of models that differ in learning rate and weight decay.
+"""Optimisers over a stack of models that differ in learning rate and weight decay: what they have in common, and AdamW.
+
+An optimiser says what it keeps per parameter; the resume file and the memory model ask it. A new one is its file and a
+line of ``OPTIMIZERS``.
 
 All parameters of a model lie in one row of a matrix [model, n], each tensor padded to 64 bytes; the tensors that the
 forward pass sees are views of it, and their gradients views of a second matrix. An update is one pass over one matrix
@@ -7,13 +10,15 @@ by torch's fused kernel, however many tensors there are, and a member's row is c
 
 import math
 from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from tasks.training.config import TrainingConfig
+from tasks.training.config import OptimizerName, TrainingConfig
 
 _ALIGNMENT = 16  # elements: products of a member must not depend on where in the stack its row begins
 
@@ -39,25 +44,26 @@ class StackedParameters:
         for name, value in params.items():
             self.slices[name] = slice(start, start + math.prod(self.shapes[name]))
             start += sizes[name]
-            view = self._view(self.values, name)
+            view = self.view(self.values, name)
             view.copy_(value)
             self.tensors[name] = view.requires_grad_()
 
-    def _view(self, matrix: Float[Tensor, "model n"], name: str) -> Float[Tensor, "model ..."]:
+    def view(self, matrix: Float[Tensor, "model n"], name: str) -> Float[Tensor, "model ..."]:
+        """The part of a matrix [model, n] that belongs to one parameter, in its shape."""
         return matrix[:, self.slices[name]].view(self.n_models, *self.shapes[name])
 
     def differentiate(self, loss: Float[Tensor, ""]) -> None:
         """Fill ``gradients`` with the gradient of a scalar; padding stays 0."""
         for name, gradient in zip(self.tensors, torch.autograd.grad(loss, list(self.tensors.values())), strict=True):
-            self._view(self.gradients, name).copy_(gradient)
+            self.view(self.gradients, name).copy_(gradient)
 
     def gradient(self, name: str) -> Float[Tensor, "model ..."]:
         """What ``differentiate`` found for one parameter, a view."""
-        return self._view(self.gradients, name)
+        return self.view(self.gradients, name)
 
     def member(self, index: int) -> dict[str, Float[Tensor, "..."]]:
         """A copy of one model's parameters, on CPU, without the model axis."""
-        return {name: self._view(self.values, name)[index].detach().cpu().clone() for name in self.slices}
+        return {name: self.view(self.values, name)[index].detach().cpu().clone() for name in self.slices}
 
     def matrices(self) -> Float[Tensor, " n"]:
         """1 where a row holds an entry of a weight matrix, 0 at biases, LayerNorm weights and padding."""
@@ -66,6 +72,40 @@ class StackedParameters:
             if name.rsplit(".", 1)[-1].startswith("W"):
                 mask[where] = 1
         return mask
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """What the trainer asks of an optimiser; made of parameters, configuration and one weight decay per model.
+
+    Attributes:
+        KEEPS: names of the matrices [model, n] that it keeps from step to step, of the shape of all weights.
+        state: those matrices by name; writing into them continues another training.
+    """
+
+    KEEPS: ClassVar[tuple[str, ...]]
+    state: dict[str, Tensor]
+
+    def __init__(
+        self, params: StackedParameters, config: TrainingConfig, weight_decay: Float[Tensor, " model"]
+    ) -> None: ...
+
+    def step(self, learning_rate: Float[Tensor, " model"], step: int) -> None:
+        """Update number ``step`` (from 0) with one learning rate per model."""
+        ...
+
+
+OPTIMIZERS: dict[OptimizerName, str] = {
+    "adamw": "tasks.training.optimizer:StackedAdamW",
+    "muon": "tasks.training.muon:StackedMuon",
+}
+"""Name in a run's configuration → where it stands."""
+
+
+def optimizer_class(name: OptimizerName) -> Any:
+    """The class, an ``Optimizer``, of this name."""
+    module, _, attribute = OPTIMIZERS[name].partition(":")
+    return getattr(import_module(module), attribute)
 
 
 class StackedAdamW:
@@ -77,6 +117,8 @@ class StackedAdamW:
     ``frozen`` names is put back as it was.
     """
 
+    KEEPS: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+
     def __init__(
         self, params: StackedParameters, config: TrainingConfig, weight_decay: Float[Tensor, " model"]
     ) -> None:
@@ -84,12 +126,11 @@ class StackedAdamW:
         self.config = config
         self.weight_decay = weight_decay.tolist()
         self.decayed = params.matrices() if config.decayed == "matrices" else None
-        self.exp_avg = torch.zeros_like(params.values)
-        self.exp_avg_sq = torch.zeros_like(params.values)
+        self.state = {name: torch.zeros_like(params.values) for name in self.KEEPS}
 
     @torch.no_grad()
     def step(self, learning_rate: Float[Tensor, " model"], step: int) -> None:
-        """Update number ``step`` (from 0) with one learning rate per model."""
+        """One update; see ``Optimizer``."""
         c, values, gradients = self.config, self.params.values.detach(), self.params.gradients
         frozen = {name: self.params.tensors[name].detach().clone() for name in c.frozen}
         if c.clip_norm is not None:
@@ -98,14 +139,14 @@ class StackedAdamW:
         alike: dict[tuple[float, float], list[int]] = {}
         for model, settings in enumerate(zip(learning_rate.tolist(), self.weight_decay, strict=True)):
             alike.setdefault(settings, []).append(model)
-        state = (values, gradients, self.exp_avg, self.exp_avg_sq)
+        matrices = (values, gradients, self.state["exp_avg"], self.state["exp_avg_sq"])
         for (rate, decay), models in alike.items():
             if self.decayed is not None:
                 for model in models:
                     values[model].mul_(1 - rate * decay * self.decayed)
             blocks = _neighbours(models)  # updated faster than rows; padding keeps their bits the same
             adamw(
-                *([matrix[block] for block in blocks] for matrix in state),
+                *([matrix[block] for block in blocks] for matrix in matrices),
                 max_exp_avg_sqs=[],
                 state_steps=list(torch.full((len(blocks),), float(step), device=values.device).unbind()),
                 fused=True,

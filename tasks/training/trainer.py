@@ -4,7 +4,8 @@
   on nothing else in its stack, and on CPU with one thread its weights come out bit-equal to those of the model trained
   alone (but for gelu in float64, whose error function rounds differently at the end of a tensor). That holds where
   batched products round as single ones do, which ``tasks.processor`` asks for; where they do not, ``train`` warns.
-* A batch is a function of (seed, step). Nothing reads global random state.
+* A batch is a function of (seed, step), drawn from the training set or, of data without end, made by the task. Nothing
+  reads global random state.
 * Killed at any moment, the same call continues from ``resume.safetensors`` to the same bits. One process at a time
   trains in a folder; another one is refused.
 * The caller's torch is left as it was, and decides nothing (``tasks.surroundings``).
@@ -23,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tasks.base import Examples, Task, UserError, as_tensor, generator
+from tasks.base import EndlessTask, Examples, Task, UserError, answer_positions, as_tensor, generator
 from tasks.models.family import Inputs, Targets
 from tasks.models.initialization import Initialization, initialize
 from tasks.processor import warn_where_bits_differ
@@ -36,7 +37,7 @@ from tasks.training.machine import check_compiler, tuned_for_training
 from tasks.training.members import folders, members, refuse_other_runs
 from tasks.training.memory import largest_stack
 from tasks.training.objective import CHUNK, mean_loss, performance
-from tasks.training.optimizer import StackedAdamW, StackedParameters
+from tasks.training.optimizer import Optimizer, StackedParameters, optimizer_class
 from tasks.training.run import Run, RunConfig, is_final, read_metrics
 from tasks.training.schedule import learning_rate_factor, snapshot_steps
 from tasks.training.snapshots import read_tensors, write_tensors
@@ -156,10 +157,12 @@ class Stack:
         self.family = model_family(config.model)
         self.step: int = 0
         self.sets = self.task.evaluation_sets()
+        self.asked = answer_positions(self.task)
         train_set = self.task.train_set()
-        self.prepared = self.family.prepare(
-            torch.cat([train_set.inputs, *(examples.inputs for examples in self.sets.values())])
-        ).to(device)
+        self.prepared = None
+        if not isinstance(self.task, EndlessTask):
+            everything = [train_set.inputs, *(examples.inputs for examples in self.sets.values())]
+            self.prepared = self.family.prepare(torch.cat(everything)).to(device)
         self.train_set = _on(train_set, device)
         self.sets = {name: _on(examples, device) for name, examples in self.sets.items()}
         self.epochs: dict[int, tuple[int, Tensor]] = {}
@@ -183,7 +186,7 @@ class Stack:
         stacked = {name: torch.stack([params[name] for params in members]).to(self.device) for name in members[0]}
         self.params = StackedParameters(stacked)
         decay = torch.tensor([run.config.training.weight_decay for run in self.runs], dtype=torch.float64)
-        self.optimizer = StackedAdamW(self.params, self.training, decay)
+        self.optimizer: Optimizer = optimizer_class(self.training.optimizer)(self.params, self.training, decay)
         penalty = [run.config.training.l1_penalty for run in self.runs]
         self.rules = GradientRules(self.params, self.training, torch.tensor(penalty, dtype=torch.float64))
         peak = [run.config.training.learning_rate for run in self.runs]
@@ -191,12 +194,8 @@ class Stack:
 
     def _state(self) -> dict[str, Tensor]:
         """Everything that a step leaves for the next one, each [model, n]."""
-        optimizer, average = self.optimizer, self.rules.average
-        state = {
-            "values": self.params.values.detach(),
-            "exp_avg": optimizer.exp_avg,
-            "exp_avg_sq": optimizer.exp_avg_sq,
-        }
+        state = {"values": self.params.values.detach(), **self.optimizer.state}
+        average = self.rules.average
         return state if average is None else state | {"average": average}
 
     def train(self, on_evaluation: OnEvaluation | None, resume_every: float) -> None:
@@ -230,12 +229,17 @@ class Stack:
     def loss(self) -> Float[Tensor, ""]:
         """The sum over models of the loss on this step's batch."""
         t = self.training
-        settings = (self.family, self.model, self.task.answer_position, self.prepared)
+        settings = (self.family, self.model, self.asked, self.prepared)
         return self.objective(self.params.tensors, *self.batch(), *settings, t.autocast, t.objective, t.loss_dtype)
 
     def batch(self) -> tuple[Inputs, Targets]:
         """The examples of this step: for each model a function of its seed and the step."""
         size = self.training.batch_size
+        if isinstance(self.task, EndlessTask) and size is not None:
+            seeds = [run.config.seed for run in self.runs]
+            fresh = {seed: _on(self.task.batch(seed, self.step, size), self.device) for seed in dict.fromkeys(seeds)}
+            inputs = torch.stack([fresh[seed].inputs for seed in seeds])
+            return inputs, torch.stack([fresh[seed].targets for seed in seeds])
         n = len(self.train_set)
         if size is None:
             inputs, targets = self.train_set.inputs, self.train_set.targets
@@ -283,15 +287,16 @@ class Stack:
             kept.copy_(state[name][indices])
 
     def _logits(self, examples: Examples) -> Tensor:
-        """Logits of every model at the answer position, [model, example, d_vocab_out]."""
+        """Logits of every model at the answer position, [model, example, d_vocab_out]; of several answers, [model,
+        example, answer, d_vocab_out]."""
         chunks = [
             self.family.forward(
                 self.params.tensors,
                 chunk.expand(len(self.runs), *chunk.shape),
                 self.model,
-                answer_position=self.task.answer_position,
+                answer_position=self.asked,
                 prepared=self.prepared,
-            )[:, :, 0]
+            ).squeeze(2)
             for chunk in examples.inputs.split(CHUNK)
         ]
         return torch.cat(chunks, dim=1)
