@@ -1,6 +1,7 @@
 """What is public is named once: package, registry, command line and README agree, and each name is what it says."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -66,12 +67,20 @@ def test_the_help_of_only_names_every_analysis_of_a_subject() -> None:
     assert named == [name for name, line in ANALYSES.items() if line.takes == "subject"]
 
 
-def test_the_readme_has_a_row_for_every_analysis() -> None:
-    rows = re.findall(r"^\| `(\w+)(?:\.analyze)?[`(]", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+def test_the_readme_has_the_table_of_the_registry() -> None:
+    """``python -P tests/readme_table.py`` writes it anew."""
+    made = runpy.run_path(str(ROOT / "tests" / "readme_table.py"))
+    (block,) = made["BLOCK"].findall((ROOT / "README.md").read_text())
+    assert block == made["table"]()
+
+
+def test_the_page_of_analyses_has_a_row_for_each() -> None:
+    page = (ROOT / "docs" / "analyses.md").read_text()
+    rows = re.findall(r"^\| `(\w+)(?:\.analyze)?[`(]", page, flags=re.MULTILINE)
     assert set(ANALYSES) <= set(rows)
     of_a_subject = {name for name, line in ANALYSES.items() if line.takes == "subject"}
     others = [name for name in ANALYSES if name not in of_a_subject]
-    called = re.findall(r"^\| `(\w+)\.analyze", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    called = re.findall(r"^\| `(\w+)\.analyze", page, flags=re.MULTILINE)
     assert sorted(set(called) & set(ANALYSES)) == sorted(others)
 
 

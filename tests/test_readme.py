@@ -1,4 +1,4 @@
-"""The README's Python examples run, and print what the README says they print."""
+"""The README is short; its examples, and those of docs/, run and print what they say they print."""
 
 import contextlib
 import io
@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+README = (ROOT / "README.md").read_text()
+PAGES = README + (ROOT / "docs" / "library.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGES, flags=re.DOTALL)
 
-COMMANDS = re.findall(
-    r"^python (-m tasks train .*?) --out (\S+) +# (.+)$", (ROOT / "README.md").read_text(), flags=re.MULTILINE
-)
+COMMANDS = re.findall(r"^python (-m tasks train .*?) --out (\S+) +# (.+)$", README, flags=re.MULTILINE)
+DOCS = sorted(page.stem for page in (ROOT / "docs").glob("*.md"))
 
 
 @pytest.mark.slow
@@ -43,5 +44,31 @@ def test_an_example_of_the_readme_prints_what_it_says(code, expected, monkeypatc
     assert printed.getvalue() == expected
 
 
-def test_the_readme_has_its_three_examples() -> None:
+def test_readme_and_library_page_have_their_three_examples() -> None:
     assert len(EXAMPLES) == 3
+
+
+def test_the_readme_takes_three_minutes() -> None:
+    assert len(README.split()) <= 1_500
+    assert len(README.splitlines()) <= 140
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "checkpoints/README.md", *(f"docs/{name}.md" for name in DOCS)]
+)
+def test_every_link_of_a_page_leads_to_a_file(page) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text())
+    missing = [link for link in targets if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()]
+    assert missing == []
+
+
+@pytest.mark.slow
+def test_the_verdicts_of_the_readme_are_those_of_the_shipped_models() -> None:
+    from interp.probe import examine
+    from interp.subject import Subject
+
+    printed = re.findall(r"```text\n(.*?)```", README, flags=re.DOTALL)[0]
+    sentences = [sentence.replace("\n", " ").strip() for sentence in printed.split("\n\n")]
+    assert len(sentences) == 2
+    for folder, sentence in zip(("anchor-small-init/seed-1", "modular-addition"), sentences, strict=True):
+        assert examine(Subject.load(ROOT / "checkpoints" / folder)).verdict.sentence == sentence
