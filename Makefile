@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install probe test check format test-compat checkpoints bench clean
+.PHONY: help install probe test check format test-compat checkpoints bench docs clean
 
 help:
 	@echo "make probe        set up .venv, probe the shipped checkpoints, write report.html"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-compat  the model tests under transformer-lens 3.9, in an environment of their own"
 	@echo "make checkpoints  train the shipped checkpoints again and compare (FOLDER=checkpoints/tiny for some)"
 	@echo "make bench        time a training step against the usual loop, write tests/benchmarks/RESULTS.md and scaling.svg"
+	@echo "make docs         build the site in build/site: pages, executed notebooks, reference; takes ten minutes"
 
 install: $(INSTALLED)
 
@@ -49,6 +50,11 @@ bench: $(INSTALLED)
 	$(BIN)/python -P tests/benchmarks/bench.py
 	$(BIN)/python -P tests/benchmarks/one_order.py
 	$(BIN)/python -P tests/benchmarks/scaling.py
+
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	OMP_NUM_THREADS=1 $(BIN)/python -P docs/build.py
+	$(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
 
 clean:
 	rm -rf $(VENV) .venv-tl39 build *.egg-info report.html
