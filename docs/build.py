@@ -40,6 +40,8 @@ def main() -> None:
     modules = [*(line.module for line in ANALYSES.values()), *MEASURES.values(), *GROUND, *OF_TASKS, *families()]
     for module in dict.fromkeys(modules):
         write(Path("reference", f"{module}.md"), f"# {module}\n\n::: {module}\n")
+    links = "\n".join(f"- [{module}]({module}.md)" for module in sorted(set(modules)))
+    write(Path("reference", "index.md"), f"# Reference\n\nMade from the docstrings.\n\n{links}\n")
 
 
 def families() -> list[str]:
@@ -67,7 +69,7 @@ def page_of(path: Path) -> str:
     """A notebook, executed, as Markdown with its figures."""
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(path.parent)}}).execute()
-    parts: list[str] = []
+    parts = ['<script src="../plotly.js" charset="utf-8"></script>']  # before the figures, which call it
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
@@ -81,7 +83,8 @@ def shown(output: Any) -> str:
     data = output.get("data", {})
     if PLOTLY in data:
         figure = go.Figure(data[PLOTLY]["data"], data[PLOTLY]["layout"])
-        return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False)
+        drawn = plotly.io.to_html(figure, include_plotlyjs=False, full_html=False)
+        return f'<div style="overflow-x: auto">{drawn}</div>'  # on a phone the figure scrolls, not the page
     if "text/html" in data:
         return "".join(line.strip() for line in data["text/html"].splitlines())  # Markdown ends HTML at an empty line
     return f"```text\n{(output.get('text') or data.get('text/plain', ''))[:SHOWN]}\n```"
