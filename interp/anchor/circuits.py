@@ -59,7 +59,7 @@ OVERLAP = 0.5
 """Overlap, interval included, up to which circuit A commutes: (b,a) is twice as near to (a,b) as another pair is. It
 must also be at most this part of the smallest overlap of random weights, since averaging both anchors, which attention
 does before it has learnt anything, already brings the orders nearer to each other."""
-COMMUTES = 0.5
+COMMUTATIVE = 0.5
 """Share of equal answers to (a,b) and (b,a), uncut, below which commutativity is poor (Zhang et al. 2025)."""
 N_SEQUENCES = 48
 N_CONTEXTS = 8
@@ -181,7 +181,7 @@ def decide(scores: CircuitScores, controls: Sequence[CircuitScores], commutativi
     if low >= BLOCKS:
         return "inferential"
     beside = [control.overlap.value for control in controls if control.overlap is not None]
-    if scores.overlap is None or not beside or high > NO_BLOCKS or commutativity < COMMUTES:
+    if scores.overlap is None or not beside or high > NO_BLOCKS or commutativity < COMMUTATIVE:
         return "undetermined"
     near = scores.overlap.ends[1]
     return "symmetric" if near <= OVERLAP and near <= OVERLAP * min(beside) else "undetermined"

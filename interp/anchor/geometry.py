@@ -63,7 +63,7 @@ VALUE_ARRIVES = 0.20
 KEY_ABSENT = 0.10
 """Largest share of the variance of u that the first anchor leaves, at which u counts as free of the key: 0 in the
 symmetric table, 0.57 in the model that composes."""
-COMMUTES = 0.50
+ORDER_LOST = 0.50
 """Largest overlap at which the order of the anchors counts as lost: 0 in the symmetric table, about 1 where first and
 second anchor have places of their own."""
 PAIR_FIRST = 0.80
@@ -208,7 +208,7 @@ def solution(model: Measures, control: Measures) -> Solution:
     *Inferential*: the sided contrasts of centred u and of centred v with the same second anchor reach ``VALUE_FORMED``
     and ``VALUE_ARRIVES``, their lower ends above random weights. *Symmetric*: their upper ends stay below these, u is
     free of the key (``KEY_ABSENT``), and the last position holds the unordered pair after the first layer
-    (``COMMUTES``, ``PAIR_FIRST``) and the key after the last one's attention (``KEY_LATER``). Neither where random
+    (``ORDER_LOST``, ``PAIR_FIRST``) and the key after the last one's attention (``KEY_LATER``). Neither where random
     weights meet the same. A value whose code changes slowly has a small sided contrast though it is there.
     """
     sides = [(m.boxes[_U].sided, m.boxes[_V].sided) for m in (model, control)]
@@ -300,7 +300,7 @@ def figures(result: GeometryResult) -> dict[str, "go.Figure"]:
 def _table(measures: Measures) -> bool:
     """Whether the last position holds the unordered pair first and the key later, and the first anchor never has it."""
     early, late = measures.first_layer, measures.last_layer
-    pair_first = early.overlap <= COMMUTES and early.pair >= PAIR_FIRST
+    pair_first = early.overlap <= ORDER_LOST and early.pair >= PAIR_FIRST
     return pair_first and late.key >= KEY_LATER and measures.key_in_u <= KEY_ABSENT
 
 

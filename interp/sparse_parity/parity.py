@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 Solution = Literal["memorising", "generalising by k bits", "undetermined"]
 GENERALISES = 0.95
 """Walsh coefficient of the relevant bits from which the answers are their parity: 97.5 % of all answers."""
-RECITES = 0.20
+UNRELATED = 0.20
 """Size of that coefficient up to which a fitted network recites: 60 % of all answers, where guessing gives 50 %."""
 OVERTAKEN = 0.50
 """Share of the bits' weight mass above which the relevant bits outweigh all others."""
 PARITY_RULE = (
     f"generalising by k bits: train and test accuracy ≥ {FITTED}, Walsh coefficient of the relevant bits "
     f"≥ {GENERALISES} and more than {OVERTAKEN} of the bits' weight mass on them, where random weights have less; "
-    f"memorising: train accuracy ≥ {FITTED} and a Walsh coefficient within ±{RECITES}"
+    f"memorising: train accuracy ≥ {FITTED} and a Walsh coefficient within ±{UNRELATED}"
 )
 N_PLACEBOS = 20
 _SHOWN = 64
@@ -164,7 +164,7 @@ def solution(found: ParityResult) -> Solution:
     reads_them = found.relevant_share > OVERTAKEN >= found.control_relevant_share
     if found.test_accuracy >= FITTED and found.walsh.value >= GENERALISES and reads_them:
         return "generalising by k bits"
-    return "memorising" if abs(found.walsh.value) <= RECITES else "undetermined"
+    return "memorising" if abs(found.walsh.value) <= UNRELATED else "undetermined"
 
 
 def figures(result: ParityResult) -> dict[str, "go.Figure"]:

@@ -9,6 +9,7 @@ shape, so every number comes with that of a Gaussian matrix of the same shape.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,12 +117,14 @@ class RankResult(Result):
     """What ``analyze`` finds: the ranks of every linear map, and of Gaussian matrices of the same shapes (``control``).
 
     ``mean_relative_stable_rank`` is the mean over maps of stable rank / control's stable rank: 1 for random weights,
-    small where the maps have collapsed on few directions. ``embedding_explained`` holds the shares of the first two
+    small where the maps have collapsed on few directions; its control is that of a second draw of random weights,
+    measured against the first. ``embedding_explained`` holds the shares of the first two
     principal components of the embeddings in use, ``embedding_participation_ratio`` (Σλ)²/Σλ² of the covariance
     eigenvalues λ.
     """
 
     mean_relative_stable_rank: float
+    control_mean_relative_stable_rank: float
     matrices: dict[str, MatrixRank]
     control: dict[str, MatrixRank]
     embedding_explained: tuple[float, ...]
@@ -139,14 +142,12 @@ def analyze(subject: Subject, *, all_tokens: bool = False, control_seed: int = 0
     Args:
         subject: any model; where it has no table of embeddings, the rows of its first matrix are what inputs become.
         all_tokens: take the covariance over all embedding rows, not only over ``tokens_in_use``.
-        control_seed: of the random weights.
+        control_seed: of the random weights; the seed after it is that of the second draw.
     """
     random = subject.randomized(control_seed)
     matrices = {name: matrix_rank(W) for name, W in linear_maps(subject.params).items()}
     control = {name: matrix_rank(W) for name, W in linear_maps(random.params).items()}
-    relative = [
-        matrices[name].stable_rank / control[name].stable_rank for name in matrices if control[name].stable_rank
-    ]
+    second = {name: matrix_rank(W) for name, W in linear_maps(subject.randomized(control_seed + 1).params).items()}
     table = next((name for name in ("embed.W_E", "embed.0.W_E") if name in subject.params), None)
     rows = slice(None) if all_tokens or table is None else tokens_in_use(subject.task)
     name = table or next(iter(matrices))
@@ -154,7 +155,8 @@ def analyze(subject: Subject, *, all_tokens: bool = False, control_seed: int = 0
         covariance_eigenvalues(params[name][rows]) for params in (subject.params, random.params)
     )
     return RankResult(
-        mean_relative_stable_rank=sum(relative) / len(relative) if relative else math.nan,
+        mean_relative_stable_rank=_mean_relative(matrices, control),
+        control_mean_relative_stable_rank=_mean_relative(second, control),
         matrices=matrices,
         control=control,
         embedding_explained=_leading(eigenvalues),
@@ -164,6 +166,14 @@ def analyze(subject: Subject, *, all_tokens: bool = False, control_seed: int = 0
         embedding_eigenvalues=eigenvalues,
         control_embedding_eigenvalues=control_eigenvalues,
     )
+
+
+def _mean_relative(matrices: Mapping[str, MatrixRank], control: Mapping[str, MatrixRank]) -> float:
+    """The mean over maps of stable rank / the control's; NaN where no control has a rank."""
+    relative = [
+        matrices[name].stable_rank / control[name].stable_rank for name in matrices if control[name].stable_rank
+    ]
+    return sum(relative) / len(relative) if relative else math.nan
 
 
 def figures(result: RankResult) -> dict[str, "go.Figure"]:
