@@ -20,7 +20,10 @@ from tasks.registry import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "build" / "pages"
-COPIED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "checkpoints/README.md", "tests/benchmarks/RESULTS.md")
+COPIED = (
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "checkpoints/README.md", "notebooks/LOG.md"),
+    *("tests/benchmarks/RESULTS.md", "tests/benchmarks/scaling.svg"),
+)
 GROUND = ("interp.subject", "interp.probe", "interp.registry", "interp.statistics", "interp.contract", "interp.verdict")
 OF_TASKS = ("tasks.base", "tasks.registry", "tasks.contract", "tasks.training.config", "tasks.training.trainer")
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -31,9 +34,8 @@ def main() -> None:
     """Assemble every page."""
     shutil.rmtree(PAGES, ignore_errors=True)
     documents = sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "docs").glob("*.svg"))
-    for source in [*(ROOT / name for name in COPIED), ROOT / "notebooks" / "LOG.md", *documents]:
+    for source in [*(ROOT / name for name in COPIED), *documents]:
         copy(source)
-    (PAGES / "tests" / "benchmarks" / "scaling.svg").write_bytes((ROOT / "tests/benchmarks/scaling.svg").read_bytes())
     (PAGES / "plotly.js").write_text(get_plotlyjs())
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
         write(notebook.relative_to(ROOT).with_suffix(".md"), page_of(notebook))

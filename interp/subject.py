@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interp.statistics import random_weights
 from tasks.base import Task, UserError, answer_positions, as_task
-from tasks.models.config import Layout
+from tasks.models.config import Layout, refuse_unfit
 from tasks.models.family import Tap, untapped
 from tasks.registry import hooked_model, model_family
 from tasks.surroundings import ordinary, ordinary_torch
@@ -57,12 +57,7 @@ class Subject:
     def _set(
         self, config: Any, params: Mapping[str, Tensor], task: Task, step: int | None, name: str, run: Run | None
     ) -> None:
-        for size, least in (("d_vocab", task.d_vocab), ("n_ctx", task.n_ctx), ("d_out", task.d_vocab_out)):
-            if (getattr(config, size) or 0) < least:
-                raise UserError(
-                    f"expected a model with {size} of at least {least} for this task, got {getattr(config, size)}: "
-                    "is it the task that the model was trained on?"
-                )
+        refuse_unfit(config, task, ": is it the task that the model was trained on?")
         self.config = config
         self.params = {name: ordinary(value) for name, value in params.items()}
         self.task = task

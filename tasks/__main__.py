@@ -44,11 +44,19 @@ class List:
                 table.add_row(
                     family,
                     size,
-                    f"{p.task.n_ctx} tokens, vocabulary {p.task.d_vocab}",
+                    _inputs(p.task),
                     _model_sizes(p.model),
                     f"{t.steps:,} steps, batch {t.batch_size or 'all'}, learning rate {t.learning_rate:g}",
                 )
         Console().print(table)
+
+
+def _inputs(task: Task) -> str:
+    """What an input of a task is."""
+    if task.d_vocab:
+        return f"{task.n_ctx} tokens, vocabulary {task.d_vocab}"
+    width = getattr(task, "d_input", None)
+    return f"{task.n_ctx} vectors of {width}" if width else f"{task.n_ctx} numbers"
 
 
 def _model_sizes(model: Any) -> str:
@@ -244,8 +252,9 @@ def _train_parser(family: str, arguments: list[str]) -> Train[Any, Any]:
         config=(tyro.conf.HelptextFromCommentsOff,),  # reading comments takes a tenth of a second
     )
     model = parsed.model.for_task(parsed.task)
-    for name in ("d_vocab", "d_vocab_out", "n_ctx"):
-        if getattr(parsed.model, name) not in (getattr(base.model, name), getattr(model, name)):
+    for name in ("d_vocab", "d_vocab_out", "n_ctx", "d_input"):
+        given = getattr(parsed.model, name, None)  # a perceptron has no d_input
+        if given not in (getattr(base.model, name, None), getattr(model, name, None)):
             raise UserError(f"--model.{name.replace('_', '-')} follows the task: leave it out")
     return replace(parsed, model=model)
 

@@ -16,6 +16,7 @@ PAGES = README + (ROOT / "docs" / "library.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGES, flags=re.DOTALL)
 
 COMMANDS = re.findall(r"^python (-m tasks train .*?) --out (\S+) +# (.+)$", README, flags=re.MULTILINE)
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 DOCS = sorted(page.stem for page in (ROOT / "docs").glob("*.md"))
 
 
@@ -72,3 +73,9 @@ def test_the_verdicts_of_the_readme_are_those_of_the_shipped_models() -> None:
     assert len(sentences) == 2
     for folder, sentence in zip(("anchor-small-init/seed-1", "modular-addition"), sentences, strict=True):
         assert examine(Subject.load(ROOT / "checkpoints" / folder)).verdict.sentence == sentence
+
+
+def test_the_site_has_a_place_for_every_page_and_notebook() -> None:
+    nav = (ROOT / "docs" / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    pages = [*(f"docs/{page}.md" for page in DOCS), *(f"notebooks/{path.stem}.md" for path in NOTEBOOKS)]
+    assert [page for page in pages if f": {page}\n" not in nav] == []

@@ -4,7 +4,7 @@ needs no torch."""
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
 
-from tasks.base import Fields, Task, UserError
+from tasks.base import Fields, Task, UserError, answer_positions
 
 Activation = Literal["relu", "gelu", "identity", "square", "tanh", "sigmoid", "softplus", "x_tanh", "x2_tanh"]
 MLPInput = Literal["bits", "one_hot", "counts", "embedding", "concatenated", "vector"]
@@ -66,6 +66,26 @@ class ModelConfig(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Fields as JSON values."""
         ...
+
+
+def refuse_unfit(model: Any, task: Task, hint: str = "") -> None:
+    """Nothing, if the architecture can read the task's inputs and give its answers.
+
+    Raises:
+        UserError: it is too small, reads tokens where the task has vectors, vectors of another size, or answers once
+            where the task asks at several positions. The message ends in ``hint``.
+    """
+    for name, least in (("n_ctx", task.n_ctx), ("d_vocab", task.d_vocab), ("d_out", task.d_vocab_out)):
+        size = getattr(model, name)
+        if (size or 0) < least:
+            raise UserError(f"expected a model with {name} of at least {least} for this task, got {size}{hint}")
+    if model.d_vocab and not task.d_vocab:
+        raise UserError(f"expected a model that reads real vectors for this task, got one that reads tokens{hint}")
+    expected, read = getattr(task, "d_input", None), getattr(model, "d_input", None)
+    if expected not in (None, read):
+        raise UserError(f"expected a model that reads vectors of d_input {expected} for this task, got {read}{hint}")
+    if len(answer_positions(task)) > 1 and model.reads != "sequence":
+        raise UserError(f"expected a transformer for a task with several answers, a perceptron gives one{hint}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tasks.base import EndlessTask
 from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.initialization import Initialization
 from tasks.presets.base import Preset
@@ -22,8 +23,10 @@ _PERCEPTRON = MLPConfig(n_ctx=1, d_vocab_out=1, d_hidden=(64,), input="vector", 
 
 
 def presets(task_class: type) -> dict[str, Preset]:
-    """*tiny*: a transformer of one layer where the task has tokens, a perceptron of one where it has numbers."""
+    """*tiny*: a transformer of one layer where inputs are sequences, a perceptron where they are a few numbers."""
     task: Any = task_class()
-    model = _TRANSFORMER if task.d_vocab else _PERCEPTRON
-    training = TrainingConfig(steps=1_000, learning_rate=3e-3, snapshots=(0,))
+    sequence = task.d_vocab or getattr(task, "d_input", None)
+    model = (_TRANSFORMER if sequence else _PERCEPTRON).for_task(task)
+    batch_size = 64 if isinstance(task, EndlessTask) else None
+    training = TrainingConfig(steps=1_000, batch_size=batch_size, learning_rate=3e-3, snapshots=(0,))
     return {"tiny": Preset(task=task, model=model, init=Initialization(gamma=0.5), training=training)}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.base import EndlessTask, Task, UserError, digest
+from tasks.models.config import refuse_unfit
 from tasks.models.initialization import Initialization, initialize
 from tasks.processor import describe
 from tasks.registry import model_family
@@ -51,17 +52,7 @@ def members(
             raise UserError(f"expected per_model fields among {', '.join(PER_MODEL)}, got {name!r}")
         if len(values) != len(seeds):
             raise UserError(f"expected one {name} per model, {len(seeds)} in all, got {len(values)}")
-    task_size = {"n_ctx": task.n_ctx, "d_vocab": task.d_vocab, "d_out": task.d_vocab_out}
-    for name, least in task_size.items():
-        if (getattr(model, name) or 0) < least:
-            raise UserError(
-                f"expected a model with {name} of at least {least} for this task, got {getattr(model, name)}"
-            )
-    if model.d_vocab and not task.d_vocab:
-        raise UserError("expected a model that reads real vectors for this task, got one that reads tokens")
-    vectors, read = getattr(task, "d_input", None), getattr(model, "d_input", None)
-    if vectors not in (None, read):
-        raise UserError(f"expected a model that reads vectors of d_input {vectors} for this task, got {read}")
+    refuse_unfit(model, task)
     if isinstance(task, EndlessTask) and training.batch_size is None:
         raise UserError("expected a batch_size: the data of this task have no end")
     shapes = model_family(model).shapes(model)

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from interp.subject import Subject
+from tasks import __main__ as command_line
 from tasks.base import EndlessTask, Examples, Fields, Task, UserError, as_tensor, generator
 from tasks.contract import ContractError, check_task
-from tasks.models.config import TransformerConfig
+from tasks.models.config import MLPConfig, TransformerConfig
 from tasks.models.initialization import Initialization
 from tasks.models.transformer import forward
-from tasks.registry import FAMILIES, MODELS, Family
+from tasks.registry import FAMILIES, Family
 from tasks.training.config import TrainingConfig
 from tasks.training.memory import model_bytes
 from tasks.training.objective import losses
@@ -71,6 +72,11 @@ def fit(**options: Any) -> list[Run]:
     return train(TASK, MODEL, Initialization(gamma=0.5), TRAINING, **options)
 
 
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return fit()[0]
+
+
 def test_it_keeps_the_contract_and_a_model_is_made_for_it():
     check_task(TASK)
     assert isinstance(TASK, Task)
@@ -78,8 +84,8 @@ def test_it_keeps_the_contract_and_a_model_is_made_for_it():
     assert (MODEL.d_vocab, MODEL.d_input, MODEL.d_out, MODEL.n_ctx) == (None, 2, 1, 8)
 
 
-def test_later_answers_are_better_once_it_has_learned_from_the_prompt():
-    run = fit()[0]
+@pytest.mark.slow
+def test_later_answers_are_better_once_it_has_learned_from_the_prompt(run):
     test = TASK.evaluation_sets()["test"]
     subject = Subject.of(MODEL, run.params(), TASK)
     predicted = subject.logits(test.inputs)
@@ -90,28 +96,32 @@ def test_later_answers_are_better_once_it_has_learned_from_the_prompt():
     assert run.metrics[-1]["test_zero"] == pytest.approx(float(predicted.double().square().mean()), rel=1e-4)
 
 
-def test_answers_are_the_same_whether_or_not_somebody_looks():
-    subject = Subject.of(MODEL, fit(seeds=[1])[0].params(), TASK)
+@pytest.mark.slow
+def test_answers_are_the_same_whether_or_not_somebody_looks(run):
+    subject = Subject.of(MODEL, run.params(), TASK)
     inputs = TASK.train_set().inputs
     watched, _ = subject.activations(inputs, ["blocks.1.hook_resid_post"])
     torch.testing.assert_close(watched, subject.logits(inputs), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", [(0,), (0, 2, 4, 6), (3, 4), (1, 2, 7), 5])
-def test_any_positions_can_be_asked_about(positions):
-    params = {name: value[None] for name, value in fit()[0].params().items()}
+def test_any_positions_can_be_asked_about(positions, run):
+    params = {name: value[None] for name, value in run.params().items()}
     inputs = TASK.train_set().inputs[None]
     asked = [positions] if isinstance(positions, int) else list(positions)
     shown = forward(params, inputs, MODEL, answer_position=positions)
     torch.testing.assert_close(shown, forward(params, inputs, MODEL)[:, :, asked], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_belongs_to_the_seed_and_the_step_whatever_else_is_in_the_stack():
     together, alone = fit(seeds=[2, 3]), fit(seeds=[3])
     assert checksum(together[1].params()) == checksum(alone[0].params())
     assert checksum(together[0].params()) != checksum(together[1].params())
 
 
+@pytest.mark.slow
 def test_killed_training_comes_back_to_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setitem(FAMILIES, "slopes", Family(Slopes))
 
@@ -127,8 +137,8 @@ def test_killed_training_comes_back_to_the_same_bits(tmp_path, monkeypatch):
     assert checksum(fit(out=tmp_path / "cut")[0].params()) == checksum(fit(out=tmp_path / "whole")[0].params())
 
 
-def test_each_step_sees_new_examples(tmp_path):
-    run = fit(out=tmp_path / "run")[0]
+@pytest.mark.slow
+def test_each_step_sees_new_examples(run, tmp_path):
     stack = Stack([run], tmp_path / "none")
     first = stack.batch()[0]
     stack.step = 1
@@ -173,5 +183,34 @@ def test_a_task_that_breaks_one_of_these_promises_is_caught_by_name(changes, che
     assert caught.value.check == check
 
 
-def test_no_model_family_is_left_out():
-    assert set(MODELS) == {"transformer", "mlp"}  # a perceptron answers once per input
+def test_a_perceptron_is_refused_in_one_line_where_a_task_asks_several_times():
+    perceptron = MLPConfig(n_ctx=8, d_vocab_out=1, d_hidden=(4,), input="vector")
+    several = faulty(d_input=None)
+    with pytest.raises(UserError, match="expected a transformer for a task with several answers"):
+        train(several, perceptron, None, TRAINING)
+    params = {"layers.0.W_in": torch.zeros(8, 4), "unembed.W_U": torch.zeros(4, 1)}
+    with pytest.raises(UserError, match=r"several answers.*is it the task that the model was trained on\?"):
+        Subject.of(perceptron, params, several)
+
+
+def test_a_model_of_other_vectors_or_of_tokens_is_refused_at_the_door():
+    for model, why in ((replace(MODEL, d_input=3), "d_input 2"), (replace(MODEL, d_input=None, d_vocab=5), "tokens")):
+        with pytest.raises(UserError, match=why):
+            Subject.of(model, {}, TASK)
+
+
+@pytest.mark.slow
+def test_without_presets_of_its_own_it_is_listed_and_trained_from_the_command_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(FAMILIES, "slopes", Family(Slopes))
+    out = tmp_path / "run"
+    monkeypatch.setattr("sys.argv", ["tasks", "list"])
+    command_line.main()
+    assert "slopes" in capsys.readouterr().out
+    words = ["tasks", "train", "slopes", "--training.steps", "20", "--quiet", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", words)
+    command_line.main()
+    assert Run.load(out).config.model.d_input == 2
+    monkeypatch.setattr("sys.argv", [*words, "--model.d-input", "5"])
+    with pytest.raises(SystemExit):
+        command_line.main()
+    assert "--model.d-input follows the task: leave it out" in capsys.readouterr().err

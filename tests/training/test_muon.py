@@ -77,6 +77,7 @@ def fit(p, out=None, **options):
     return train(p.task, p.model, p.init, training, out=out, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", ["modular", "anchor"])
 def test_a_member_of_a_stack_is_trained_to_the_bit_as_if_alone(problem, request):
     p = request.getfixturevalue(problem)
@@ -86,6 +87,7 @@ def test_a_member_of_a_stack_is_trained_to_the_bit_as_if_alone(problem, request)
     assert alone.metrics[-1]["train_loss"] < alone.metrics[0]["train_loss"]
 
 
+@pytest.mark.slow
 def test_killed_training_comes_back_to_the_same_bits(modular, tmp_path):
     class Kill(Exception):
         pass

@@ -11,7 +11,7 @@ from interp.weights import rank
 from tasks.families.anchor import AnchorComposition
 from tasks.families.modular import ModularArithmetic
 from tasks.models.config import TransformerConfig
-from tasks.models.constructed import composer, lookup_table
+from tasks.models.constructed import clock, composer, lookup_table
 from tasks.models.transformer import forward, shapes
 
 
@@ -121,3 +121,14 @@ def test_random_weights_are_as_spread_as_their_control():
     task = AnchorComposition(key_low=20, key_high=39, sequence_length=5, split_modulus=5, d_vocab=64)
     subject = Subject.of(*composer(task), task).randomized(7)
     assert rank.analyze(subject).mean_relative_stable_rank == pytest.approx(1, abs=0.05)
+    assert rank.analyze(subject).control_mean_relative_stable_rank == pytest.approx(1, abs=0.05)
+
+
+def test_the_control_of_the_relative_rank_is_another_draw_measured_against_the_first() -> None:
+    task = ModularArithmetic(p=13)
+    subject = Subject.of(*clock(task, (2, 3, 5)), task)
+    found = rank.analyze(subject)
+    first, second = (linear_maps(subject.randomized(seed).params) for seed in (0, 1))
+    ratios = [rank.matrix_rank(second[name]).stable_rank / rank.matrix_rank(first[name]).stable_rank for name in first]
+    assert found.control_mean_relative_stable_rank == pytest.approx(sum(ratios) / len(ratios), rel=1e-9)
+    assert found.control_mean_relative_stable_rank != 1
