@@ -391,7 +391,11 @@ def test_rulelens_passes_each_word_on_and_refuses_others(run_folder, monkeypatch
     assert "finished" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["rulelens", "probe", str(run_folder), "--only", "rank"])
     rulelens.main()
-    assert "rank" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{run_folder.name}, step" in said
+    assert "modular-addition" not in said  # which a probe without a folder would show
+    assert "rank: mean relative stable rank" in said
+    assert "fourier: " not in said
     monkeypatch.setattr("sys.argv", ["rulelens", "prove"])
     assert "list, train, sweep, show, probe, got 'prove'" in refusal(rulelens.main, capsys)
 

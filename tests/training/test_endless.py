@@ -147,6 +147,16 @@ def test_each_step_sees_new_examples(run, tmp_path):
     assert torch.equal(first[0], TASK.batch(run.config.seed, 0, 32).inputs)
 
 
+@pytest.mark.slow
+def test_two_seeds_of_a_stack_see_their_own_examples(tmp_path):
+    runs = fit(seeds=[2, 3])
+    shown = Stack(runs, tmp_path / "none").batch()
+    for row, seed in enumerate((2, 3)):
+        expected = TASK.batch(seed, 0, 32)
+        assert torch.equal(shown[0][row], expected.inputs)
+        assert torch.equal(shown[1][row], expected.targets)
+
+
 def test_its_memory_is_counted_with_a_whole_batch():
     few, many = (model_bytes(TASK, MODEL, replace(TRAINING, batch_size=size)) for size in (512, 1024))
     assert 1.5 < many / few < 2.1
